@@ -1,0 +1,83 @@
+# The verbs below each set up what they need; `make test` on a fresh clone is enough.
+#
+# Debian packages: gcc (or another C compiler), python3-dev, python3-venv, make; fitsverify for the tests.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+TORCH := torch==2.13.0
+
+NATIVE := $(wildcard torchfits/_native/*.c)
+INPUTS := setup.py vendor/build.py $(wildcard torchfits/*.pyx torchfits/*.pxd torchfits/_native/*)
+MODULES := $(patsubst torchfits/%.pyx,torchfits.%,$(wildcard torchfits/*.pyx))
+STAMPS := build/stamps
+SANITIZED := build/sanitize
+
+.PHONY: help dev demo test lint sanitize bench clean fitsverify
+help:
+	@echo "make dev       virtual environment in $(VENV), torchfits built in place"
+	@echo "make demo      the guided tour over real files"
+	@echo "make test      the test-suite"
+	@echo "make lint      ruff, mypy, stubtest, cython-lint, warnings of our C"
+	@echo "make sanitize  the native tests under AddressSanitizer and UndefinedBehaviorSanitizer"
+	@echo "make bench     the benchmarks"
+	@echo "make clean     what was built; neither $(VENV) nor the kept downloads"
+	@echo "PYTHON=... chooses the interpreter, 3.10 or newer"
+
+dev: $(STAMPS)/extensions
+
+demo: dev
+	$(BIN)/python demo/demo.py
+
+test: dev fitsverify
+	$(BIN)/python -m pytest $(PYTEST)
+
+lint: dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest $(MODULES)
+	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint $(wildcard torchfits/*.pyx torchfits/*.pxd)
+	for file in $(NATIVE); do $(CC) -std=c99 -O2 -Wall -Wextra -Werror -fsyntax-only $$file || exit 1; done
+
+bench: dev
+	$(BIN)/python -m benchmarks
+
+# The tests run inside a build of its own, so that it is found before the checkout. What is preloaded is the
+# compiler's; leaks are not looked for, since Python leaks by design.
+sanitize: dev
+	TORCHFITS_SANITIZE=1 $(BIN)/python setup.py -q build --build-base $(SANITIZED) --build-lib $(SANITIZED)/lib
+	cd $(SANITIZED)/lib && export PYTHONPATH=$(CURDIR)/$(SANITIZED)/lib \
+	  LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so.6)" \
+	  ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 && \
+	$(CURDIR)/$(BIN)/python -c 'import sys; from torchfits import _core; sys.exit("sanitize" not in _core.__file__)' && \
+	$(CURDIR)/$(BIN)/python -m pytest -c $(CURDIR)/pyproject.toml --rootdir $(CURDIR) -p no:cacheprovider -m native $(CURDIR)/tests $(PYTEST)
+
+clean:
+	rm -rf build torchfits/*.so torchfits/_build_info.py *.egg-info
+
+fitsverify:
+	@command -v fitsverify >/dev/null || { echo "the tests need fitsverify (Debian: apt install fitsverify)"; exit 1; }
+
+$(STAMPS)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "torchfits needs Python 3.10 or newer; name one: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || \
+	  { echo "$(PYTHON) cannot make virtual environments (Debian: apt install python3-venv)"; exit 1; }
+	@$(PYTHON) -c 'import os, sysconfig as s; os.stat(s.get_path("include") + "/Python.h")' 2>/dev/null || \
+	  { echo "the headers of $(PYTHON) are missing (Debian: apt install python3-dev)"; exit 1; }
+	@command -v $${CC:-cc} >/dev/null || { echo "no C compiler (Debian: apt install gcc)"; exit 1; }
+	@mkdir -p $(@D) && touch $@
+
+$(BIN)/python: | $(STAMPS)/python
+	$(PYTHON) -m venv $(VENV)
+
+# the environment: torch is pinned for developers, users bring theirs
+$(VENV)/installed: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install -q $(TORCH) "setuptools>=77" "Cython>=3.1" wheel
+	$(BIN)/python -m pip install -q --no-build-isolation -e '.[test,lint,bench]'
+	@touch $@
+
+$(STAMPS)/extensions: $(INPUTS) $(VENV)/installed
+	$(BIN)/python setup.py -q build_ext --inplace
+	@mkdir -p $(@D) && touch $@
