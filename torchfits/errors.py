@@ -84,6 +84,10 @@ class FitsFileNotFound(FitsIOError, FileNotFoundError):
     """No such file."""
 
 
+class FitsFileExists(FitsIOError, FileExistsError):
+    """The file is there already, and overwriting was not asked for."""
+
+
 class FitsFormatError(FitsError, ValueError):
     """The bytes are not what the FITS standard says they must be, or an argument does not fit them."""
 

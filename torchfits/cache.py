@@ -1,0 +1,241 @@
+"""Open files and their parsed layouts, kept per process in a bounded LRU, and right after a fork."""
+
+from __future__ import annotations
+
+import os
+import resource
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from torchfits import layout
+from torchfits._core import Handle
+from torchfits.errors import FitsError, FitsFormatError, FitsIOError
+from torchfits.source import InflatedSource, Path, file_path, identity, open_source
+
+
+class CacheInfo(NamedTuple):
+    """What `cache_info` reports; the fields are those of functools' caches."""
+
+    hits: int
+    misses: int
+    maxsize: int
+    currsize: int
+
+
+class OpenFile:
+    """One file: its bytes, its HDUs as far as they were looked for, its cfitsio handle.
+
+    Shared by every HDUList of the same file in this process; closed with the last of its users.
+    """
+
+    def __init__(self, path: Path):
+        self.path = file_path(path)
+        self.absolute = os.path.abspath(self.path)
+        self.source = open_source(self.path)
+        self.users = 0
+        self.cached = False
+        self._hdus: list[layout.Hdu] = []
+        self._complete = False
+        self._layouts: dict[int, layout.ImageLayout | layout.TileLayout | layout.TableLayout] = {}
+        self._lock = threading.RLock()
+        self._handle: Handle | None = None
+        self._closed = False
+        _files.add(self)
+
+    def find(self, index: int) -> layout.Hdu | None:
+        """The HDU at `index` from 0, walking as far as needed; None past the last."""
+        with self._lock:
+            while len(self._hdus) <= index and not self._complete:
+                self._check_open()
+                try:
+                    hdu = layout.next_hdu(self.source, self._hdus[-1] if self._hdus else None)
+                except FitsError as error:
+                    error.locate(path=self.path)
+                    raise
+                if hdu is None:
+                    self._complete = True
+                else:
+                    self._hdus.append(hdu)
+            return self._hdus[index] if index < len(self._hdus) else None
+
+    def count(self) -> int:
+        """How many HDUs there are; walks to the end."""
+        while self.find(len(self._hdus)) is not None:
+            pass
+        return len(self._hdus)
+
+    def layout_of(self, hdu: layout.Hdu) -> layout.ImageLayout | layout.TileLayout | layout.TableLayout:
+        """The parsed layout of an HDU, kept."""
+        known = self._layouts.get(hdu.index)
+        if known is None:
+            with self._lock:
+                if hdu.kind in ("bintable", "table"):
+                    compressed = layout.is_compressed_image(hdu)
+                    known = layout.tile_layout(hdu) if compressed else layout.table_layout(hdu)
+                else:
+                    known = layout.image_layout(hdu)
+                self._layouts[hdu.index] = known
+        return known
+
+    @contextmanager
+    def reading(self, hdu: layout.Hdu) -> Iterator[Handle]:
+        """A cfitsio handle for reading the data of `hdu`, which are all there; errors get path and HDU."""
+        try:
+            self._check_open()
+            self.check_data(hdu)
+            if isinstance(self.source, InflatedSource):
+                # cfitsio reads whole blocks, and a handle keeps its buffer only as long as one read
+                data = self.source.buffer(hdu.end)
+                handle = Handle(memory=data + bytes(-len(data) % layout.BLOCK))
+                try:
+                    yield handle
+                finally:
+                    handle.close()
+                return
+            with self._lock:
+                if self._handle is None:
+                    self._handle = Handle(self.absolute, self.source.identity)
+                handle = self._handle
+            yield handle
+        except FitsError as error:
+            error.locate(path=self.path, hdu=hdu.index)
+            raise
+
+    def check_data(self, hdu: layout.Hdu) -> None:
+        """FitsFormatError where the file ends before the data of `hdu` do."""
+        if hdu.short > 0:
+            damage = f" ({self.source.damage})" if self.source.damage else ""
+            raise FitsFormatError(
+                f"the data are cut short: {hdu.short} of {hdu.data_size} bytes are missing{damage}",
+                offset=hdu.data_start,
+            )
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise FitsIOError("the file is closed", path=self.path)
+
+    def acquire(self) -> OpenFile:
+        with _lock:
+            self.users += 1
+        return self
+
+    def release(self) -> None:
+        with _lock:
+            self.users -= 1
+            unused = self.users <= 0 and not self.cached
+        if unused:
+            self.close()
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            if self._handle is not None:
+                self._handle.close()
+            self.source.close()
+
+    def after_fork(self) -> None:
+        """In a forked child: locks may be held by threads that are not here, handles share positions."""
+        self._lock = threading.RLock()
+        self.source.after_fork()
+        if self._handle is not None:
+            self._handle.abandon()
+            self._handle = None
+
+
+_files: weakref.WeakSet[OpenFile] = weakref.WeakSet()
+_lock = threading.Lock()
+# least recently used first; one entry a path, good while the file on disk is still the same
+_open: OrderedDict[str | bytes, OpenFile] = OrderedDict()
+_hits = _misses = 0
+# a file takes two descriptors, and the rest of the process wants some too
+_limit = min(128, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 8)
+
+
+def open_file(path: Path, cache: bool) -> OpenFile:
+    """The OpenFile of `path`, acquired for the caller, who must release it.
+
+    With `cache`, the one already open where path, device, inode, size and mtime (ns) are the same.
+    Compressed files hold their inflated bytes and are not kept.
+    """
+    global _hits, _misses
+    if not cache:
+        return OpenFile(path).acquire()
+    where = os.path.abspath(file_path(path))
+    now = identity(path)
+    with _lock:
+        file = _open.get(where)
+        if file is not None and file.source.identity == now:
+            _hits += 1
+            _open.move_to_end(where)
+            file.users += 1
+            return file
+        _misses += 1
+    file = OpenFile(path).acquire()
+    if not isinstance(file.source, InflatedSource):
+        with _lock:
+            unused = _evict([where]) if where in _open else []
+            _open[where] = file
+            file.cached = True
+            unused += _evict(list(_open)[: max(len(_open) - _limit, 0)])
+        for old in unused:
+            old.close()
+    return file
+
+
+def _evict(paths: list[str | bytes]) -> list[OpenFile]:
+    """Drop entries, under the lock; returns the files that nobody uses, to be closed outside it."""
+    files = [_open.pop(path) for path in paths]
+    for file in files:
+        file.cached = False
+    return [file for file in files if file.users <= 0]
+
+
+def cache_info() -> CacheInfo:
+    """Hits and misses of `open(cache=True)` in this process, the limit, and how many files are kept.
+
+    Example:
+        >>> torchfits.cache_info().currsize <= torchfits.cache_info().maxsize
+        True
+    """
+    with _lock:
+        return CacheInfo(_hits, _misses, _limit, len(_open))
+
+
+def cache_clear() -> None:
+    """Close the kept files that nobody uses, forget the others, and set the counters to zero."""
+    global _hits, _misses
+    with _lock:
+        unused = _evict(list(_open))
+        _hits = _misses = 0
+    for file in unused:
+        file.close()
+
+
+def cache_limit(files: int) -> None:
+    """Keep at most `files` files open; 0 keeps none. Each takes up to two descriptors."""
+    global _limit
+    if isinstance(files, bool) or not isinstance(files, int) or files < 0:
+        raise ValueError(f"cache_limit takes a number of files from 0, not {files!r}")
+    with _lock:
+        _limit = files
+        unused = _evict(list(_open)[: max(len(_open) - _limit, 0)])
+    for file in unused:
+        file.close()
+
+
+def _after_fork() -> None:
+    global _lock, _hits, _misses
+    _lock = threading.Lock()
+    _hits = _misses = 0
+    for file in list(_files):
+        file.after_fork()
+    unused = _evict(list(_open))
+    for file in unused:
+        file.close()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,240 @@
+"""open(), read() and HDUList: the way from a path to the HDUs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+
+from torchfits._tensors import Device
+from torchfits.cache import OpenFile, open_file
+from torchfits.errors import FitsError, FitsUnsupported, HduMissing
+from torchfits.hdu import HDU
+from torchfits.header import Header
+from torchfits.image import ImageHDU
+from torchfits.layout import Hdu, Section, is_compressed_image
+from torchfits.source import Path
+from torchfits.table import TableHDU
+
+Key = int | str | tuple[str, int]
+Engine = Literal["auto", "cfitsio"]
+
+
+def open(path: Path, mode: Literal["r"] = "r", *, cache: bool = True, engine: Engine = "auto") -> HDUList:
+    """Open a FITS file, plain, gzip or bzip2, for reading.
+
+    Nothing but the first bytes is read; HDUs are found when they are asked for. The name is taken as
+    it is: no character in it has a meaning.
+
+    Args:
+        path: str, bytes or os.PathLike of a regular file.
+        mode: 'r'; files are written by `writeto`.
+        cache: Keep the file open after its last user, up to `cache_limit` files a process, so that
+            the next `open` of the unchanged file costs little.
+        engine: 'auto' takes the fastest engine that serves an HDU, 'cfitsio' the reference.
+
+    Returns:
+        An HDUList, which is a context manager.
+
+    Raises:
+        FitsFileNotFound, FitsIOError: As the operating system says; for directories and special files too.
+        FitsFormatError: The file is empty.
+        FitsUnsupported: Another mode, engine or compression.
+
+    Example:
+        >>> with torchfits.open('image.fits') as f:
+        ...     f[0].shape
+        (3, 4)
+    """
+    if mode != "r":
+        raise FitsUnsupported(
+            f"mode {mode!r}: files are opened for reading ('r') and written by writeto", path=path
+        )
+    if engine not in ("auto", "cfitsio"):
+        raise FitsUnsupported(f"engine {engine!r}: 'auto' or 'cfitsio'", path=path)
+    return HDUList(open_file(path, cache), cache=cache, engine=engine)
+
+
+class HDUList:
+    """The HDUs of one file, found when asked for. Made by `torchfits.open`.
+
+    An HDU is had by index from 0 (negative from the end), by EXTNAME in any case, or by
+    (EXTNAME, EXTVER); a name alone gives the first that bears it. May be used from many threads, after
+    a fork, and pickled (the other side opens the path again).
+    """
+
+    def __init__(self, file: OpenFile, *, cache: bool, engine: Engine):
+        self._file = file
+        self._cache = cache
+        self._engine = engine
+        self._known: dict[int, HDU] = {}
+        self._closed = False
+
+    @property
+    def path(self) -> str | bytes:
+        """The path as it was given."""
+        return self._file.path
+
+    def __len__(self) -> int:
+        return self._opened().count()
+
+    def __iter__(self) -> Iterator[HDU]:
+        index = 0
+        while (hdu := self._opened().find(index)) is not None:
+            yield self._wrap(hdu)
+            index += 1
+
+    def __getitem__(self, key: Key) -> HDU:
+        hdu = self._find(key)
+        if hdu is None:
+            raise HduMissing(f"no such HDU; {self._what_there_is()}", path=self.path, hdu=key)
+        return self._wrap(hdu)
+
+    def __contains__(self, key: object) -> bool:
+        if isinstance(key, HDU):
+            return any(hdu is key for hdu in self)
+        return self._find(key) is not None  # type: ignore[arg-type]
+
+    def _find(self, key: Key) -> Hdu | None:
+        file = self._opened()
+        if isinstance(key, int) and not isinstance(key, bool):
+            if key < 0:
+                key += file.count()
+            return file.find(key) if key >= 0 else None
+        if isinstance(key, str):
+            name, version = key, None
+        elif isinstance(key, tuple) and len(key) == 2 and isinstance(key[0], str) and isinstance(key[1], int):
+            name, version = key
+        else:
+            raise TypeError(f"an HDU is had by int, EXTNAME or (EXTNAME, EXTVER), not {key!r}")
+        name, index = name.strip().upper(), 0
+        while (hdu := file.find(index)) is not None:
+            if hdu.name.upper() == name and version in (None, hdu.version):
+                return hdu
+            index += 1
+        # what astropy and people call the primary HDU, where no HDU bears that name
+        return file.find(0) if name == "PRIMARY" and version in (None, 1) else None
+
+    def _what_there_is(self) -> str:
+        names = ", ".join(repr(hdu.name) if hdu.name else str(hdu.index) for hdu in list(self)[:20])
+        return f"the file has {len(self)}: {names}{', ...' if len(self) > 20 else ''}"
+
+    def _wrap(self, hdu: Hdu) -> HDU:
+        known = self._known.get(hdu.index)
+        if known is None:
+            # setdefault: two threads that ask at once get the same object
+            known = self._known.setdefault(hdu.index, _class_of(hdu)(self, hdu))
+        return known
+
+    def _opened(self) -> OpenFile:
+        if self._closed:
+            self._file._check_open()
+            raise FitsError("the HDUList is closed", path=self.path)
+        return self._file
+
+    def info(self) -> str:
+        """A table of the HDUs for people; a bad HDU is its last line, with what is wrong with it."""
+        rows: list[tuple[str, ...]] = [("No.", "Name", "Ver", "Kind", "Shape", "Type", "Compression")]
+        trouble = ""
+        try:
+            for hdu in self:
+                rows.append(hdu._info())
+        except FitsError as error:
+            trouble = f"\n!    {error.message}"
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in rows
+        ]
+        return f"{os.fsdecode(self.path)}\n" + "\n".join(lines) + trouble
+
+    def close(self) -> None:
+        """Let go of the file; a second call does nothing. HDUs of this list can no longer be read."""
+        if not self._closed:
+            self._closed = True
+            self._file.release()
+
+    def __enter__(self) -> HDUList:
+        self._opened()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_closed"):
+            self.close()
+
+    def __reduce__(self) -> tuple:
+        return _reopen, (self._file.absolute, {"cache": self._cache, "engine": self._engine})
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else ", ".join(repr(hdu) for hdu in self._known.values()) or "open"
+        return f"<HDUList {os.fsdecode(self.path)!r}: {state}>"
+
+
+def _reopen(path: Path, options: dict) -> HDUList:
+    return open(path, **options)
+
+
+def _class_of(hdu: Hdu) -> type[HDU]:
+    if hdu.kind in ("image", "groups") or is_compressed_image(hdu):
+        return ImageHDU
+    return TableHDU if hdu.kind in ("bintable", "table") else HDU
+
+
+def read(
+    path: Path,
+    hdu: Key | None = None,
+    section: Section = None,
+    *,
+    dtype: torch.dtype | None = None,
+    device: Device = "cpu",
+    out: torch.Tensor | None = None,
+) -> torch.Tensor | dict[str, torch.Tensor]:
+    """Read one HDU of a file in one call.
+
+    Args:
+        path: The file.
+        hdu: Index, EXTNAME or (EXTNAME, EXTVER); None for the first HDU that holds data.
+        section: Of an image, as in `ImageHDU.read`; of a table, a slice of rows.
+        dtype, device, out: As in `ImageHDU.read`; tables take only `device`.
+
+    Returns:
+        The tensor of an image, or the dict of column tensors of a table.
+
+    Raises:
+        HduMissing: There is no such HDU, or none that holds data.
+        FitsError: As `open`, `ImageHDU.read` and `TableHDU.read_table` raise.
+
+    Example:
+        >>> torchfits.read('image.fits').shape
+        torch.Size([3, 4])
+    """
+    with open(path) as file:
+        if hdu is None:
+            found = next((each for each in file if each._hdu.data_size > 0), None)
+            if found is None:
+                raise HduMissing("no HDU holds data", path=file.path)
+        else:
+            found = file[hdu]
+        if isinstance(found, ImageHDU):
+            return found.read(section, device, dtype=dtype, out=out)
+        if isinstance(found, TableHDU):
+            if dtype is not None or out is not None:
+                raise FitsUnsupported("dtype= and out= are for images", path=file.path, hdu=found.index)
+            return found.read_table(rows=section, device=device)  # type: ignore[arg-type]  # checked there
+        raise FitsUnsupported("the HDU is neither image nor table", path=file.path, hdu=found.index)
+
+
+def read_header(path: Path, hdu: Key = 0) -> Header:
+    """The header of one HDU of a file; errors as `open` and `HDUList` raise them.
+
+    Example:
+        >>> torchfits.read_header('image.fits')['NAXIS']
+        2
+    """
+    with open(path) as file:
+        return file[hdu].read_header()

@@ -1,0 +1,547 @@
+"""What a header says of its data: sizes, offsets, columns, tiles. All size arithmetic and bounds checks.
+
+Integers here are Python's, so no product overflows; what could not be a file offset is refused.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+import warnings
+from dataclasses import dataclass, field
+from types import EllipsisType
+
+from torchfits.errors import FitsError, FitsFormatError, FitsUnsupported, FitsWarning, SectionError
+from torchfits.header import Header
+from torchfits.source import Source
+
+BLOCK = 2880
+CARD = 80
+MAX_HEADER = 1 << 28
+MAX_OFFSET = 2**63 - 1
+
+_BITPIX = (8, 16, 32, 64, -32, -64)
+_END = re.compile(rb"END {77}")
+# TFORM letter -> bytes of one element; bits are packed
+ELEMENT_BYTES = {"L": 1, "B": 1, "A": 1, "I": 2, "J": 4, "E": 4, "K": 8, "D": 8, "C": 8, "M": 16}
+_TFORM = re.compile(r"\s*(\d*)([LXBIJKAEDCMPQ])(.*)", re.IGNORECASE | re.DOTALL)
+_DESCRIPTOR = re.compile(r"([LXBIJKAEDCM])\s*(?:\(\s*(\d*)\s*\))?", re.IGNORECASE)
+_ASCII_TFORM = re.compile(r"\s*([AIJFED])(\d+)(?:\.(\d+))?\s*$", re.IGNORECASE)
+_TDIM = re.compile(r"\s*\(\s*(\d+(?:\s*,\s*\d+)*)\s*\)\s*$")
+_TABLES = {"BINTABLE": "bintable", "A3DTABLE": "bintable", "3DTABLE": "bintable", "TABLE": "table"}
+
+
+@dataclass(slots=True)
+class Hdu:
+    """Where one HDU lies; `header` is parsed, its values not yet."""
+
+    index: int
+    kind: str  # image, bintable, table, groups, foreign
+    header: Header
+    start: int
+    data_start: int
+    data_size: int
+    short: int = 0  # bytes of data that the file lacks
+
+    @property
+    def end(self) -> int:
+        return self.data_start + -(-self.data_size // BLOCK) * BLOCK
+
+    @property
+    def name(self) -> str:
+        value = self.header.get("EXTNAME", "")
+        return value.strip() if isinstance(value, str) else str(value)
+
+    @property
+    def version(self) -> int:
+        value = self.header.get("EXTVER", 1)
+        return value if isinstance(value, int) else 1
+
+
+@dataclass(slots=True)
+class ImageLayout:
+    """An image as stored. `shape` is in tensor order, the reverse of NAXISn; (0,) where there are no data."""
+
+    bitpix: int
+    shape: tuple[int, ...]
+    scale: float = 1
+    zero: float = 0
+    blank: int | None = None
+
+
+@dataclass(slots=True)
+class TileLayout:
+    """How a tile-compressed image is stored (FITS standard 4.0, section 10.1); shapes in tensor order."""
+
+    codec: str
+    image: ImageLayout
+    tile: tuple[int, ...]
+    counts: tuple[int, ...]  # tiles along each axis
+    block_size: int
+    byte_pix: int
+    quantized: bool
+    table: TableLayout
+    columns: dict[str, Column]  # by name in capitals
+
+
+@dataclass(slots=True)
+class Column:
+    """One field of a table: `code` is the TFORM letter, `repeat` its elements a row, `offset` in the row."""
+
+    index: int
+    name: str
+    code: str
+    tform: str
+    repeat: int
+    width: int
+    offset: int
+    shape: tuple[int, ...]
+    scale: float = 1
+    zero: float = 0
+    null: int | str | None = None
+    unit: str = ""
+    element: str = ""  # of the arrays that a P or Q descriptor points to
+    problem: str = ""  # why this column cannot be read
+
+
+@dataclass(slots=True)
+class TableLayout:
+    """A table as stored; `heap` counts from the start of the data."""
+
+    nrows: int
+    row_bytes: int
+    columns: list[Column] = field(default_factory=list)
+    heap: int = 0
+    data_size: int = 0
+
+
+# ---------------------------------------------------------------------------- headers and HDUs
+
+
+def integer(header: Header, keyword: str, low: int, high: int, default: int | None = None) -> int:
+    """The integer value of `keyword`, within low..high, or FitsFormatError that says what it is instead."""
+    value = header.get(keyword, default)
+    if value is None:
+        raise FitsFormatError(f"the mandatory keyword {keyword} is missing")
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise at_card(header, keyword, f"{keyword} must be an integer, not {value!r}")
+    if not low <= value <= high:
+        raise at_card(header, keyword, f"{keyword} = {value} is out of {low}..{high}")
+    return value
+
+
+def at_card(header: Header, keyword: str, message: str) -> FitsFormatError:
+    """A FitsFormatError whose offset is, for now, that of the card within its header."""
+    position = header.position(keyword)
+    return FitsFormatError(message, offset=None if position is None else position * CARD)
+
+
+def read_header_bytes(source: Source, start: int, head: bytes) -> bytes:
+    """The whole blocks of the header at `start`, END included, or FitsFormatError where there is none.
+
+    `head` is its first block, already read.
+    """
+    pieces, scanned, piece = [head], 0, head
+    while True:
+        for match in _END.finditer(piece):
+            if match.start() % CARD == 0:
+                pieces[-1] = piece[: -(-match.end() // BLOCK) * BLOCK]
+                return b"".join(pieces)
+        scanned += len(piece)
+        if len(piece) % BLOCK or not piece or scanned >= MAX_HEADER:
+            reason = f"{MAX_HEADER} bytes passed" if scanned >= MAX_HEADER else "the file ends"
+            damage = source.damage
+            raise FitsFormatError(
+                f"{reason} before the END of the header{f' ({damage})' if damage else ''}", offset=start
+            )
+        if not _is_text(piece[-BLOCK:]):
+            raise FitsFormatError(
+                "the header turns into binary data before its END", offset=start + scanned - BLOCK
+            )
+        piece = source.read(start + scanned, min(scanned, 1 << 20))
+        pieces.append(piece)
+
+
+def _is_text(block: bytes) -> bool:
+    # a keyword field of letters, digits or blanks; half the cards of a block may be damaged
+    names = (block[i : i + 8] for i in range(0, len(block), CARD))
+    return 2 * sum(name.isascii() and name.decode().isprintable() for name in names) >= len(block) // CARD
+
+
+def next_hdu(source: Source, previous: Hdu | None) -> Hdu | None:
+    """The first HDU of `source`, or the one after `previous`; None after the last.
+
+    Warns of bytes after the last HDU that are none.
+    """
+    index, start = (0, 0) if previous is None else (previous.index + 1, previous.end)
+    head = source.read(start, BLOCK)
+    if index and not head:
+        return None
+    if index == 0 and head[:8].rstrip() != b"SIMPLE":
+        raise FitsFormatError("not a FITS file: it does not begin with SIMPLE", hdu=0, offset=0)
+    if index and head[:8].rstrip() != b"XTENSION":
+        what = "padding" if not head.strip(b"\0 ") else "bytes that are no HDU"
+        warnings.warn(
+            f"{_name(source)}: {what} after HDU {index - 1}, from byte {start}; ignored",
+            FitsWarning,
+            stacklevel=2,
+        )
+        return None
+    try:
+        raw = read_header_bytes(source, start, head)
+        hdu = _locate(index, Header.from_bytes(raw), start, start + len(raw))
+    except FitsError as error:
+        error.locate(hdu=index)
+        raise
+    end = hdu.data_start + hdu.data_size
+    hdu.short = end - source.available(end)
+    return hdu
+
+
+def _name(source: Source) -> str:
+    path = source.path
+    return path if isinstance(path, str) else repr(path)
+
+
+def _locate(index: int, header: Header, start: int, data_start: int) -> Hdu:
+    try:
+        xtension = header.get("XTENSION", "IMAGE") if index else "IMAGE"
+        xtension = xtension.strip().upper() if isinstance(xtension, str) else ""
+        kind = _TABLES.get(xtension, "image" if xtension in ("IMAGE", "IUEIMAGE") else "foreign")
+        bitpix = integer(header, "BITPIX", -64, 64)
+        if bitpix not in _BITPIX:
+            raise at_card(header, "BITPIX", f"BITPIX = {bitpix} is none of {_BITPIX}")
+        axes = _axes(header, "NAXIS")
+        groups = kind == "image" and len(axes) > 0 and axes[0] == 0 and header.get("GROUPS") is True
+        if groups:
+            kind, axes = "groups", axes[1:]
+        pixels = math.prod(axes) if axes else 0
+        # only random groups and extensions have PCOUNT and GCOUNT; a stray one in a primary HDU means nothing
+        counted = groups or index > 0
+        pcount = integer(header, "PCOUNT", 0, MAX_OFFSET, 0) if counted else 0
+        gcount = integer(header, "GCOUNT", 0, MAX_OFFSET, 1) if counted else 1
+        size = abs(bitpix) // 8 * gcount * (pcount + pixels)
+        if data_start + size > MAX_OFFSET - BLOCK:
+            raise at_card(header, "NAXIS", f"the data would take {size} bytes, beyond any file")
+    except FitsFormatError as error:
+        error.offset = start + (error.offset or 0)
+        raise
+    return Hdu(index, kind, header, start, data_start, size)
+
+
+def _axes(header: Header, keyword: str) -> list[int]:
+    count = integer(header, keyword, 0, 999)
+    return [integer(header, f"{keyword}{i + 1}", 0, MAX_OFFSET) for i in range(count)]
+
+
+def _number(header: Header, keyword: str, default: float) -> float:
+    value = header.get(keyword, default)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise at_card(header, keyword, f"{keyword} must be a number, not {value!r}")
+    if not math.isfinite(value):
+        raise at_card(header, keyword, f"{keyword} = {value} is not finite")
+    return value
+
+
+# ---------------------------------------------------------------------------- images
+
+
+def image_layout(hdu: Hdu) -> ImageLayout:
+    """The ImageLayout of an uncompressed image HDU."""
+    header = hdu.header
+    bitpix = integer(header, "BITPIX", -64, 64)
+    return _scaled_image(header, bitpix, _axes(header, "NAXIS"), "BLANK")
+
+
+def _scaled_image(header: Header, bitpix: int, axes: list[int], blank_keyword: str) -> ImageLayout:
+    scale, zero = _number(header, "BSCALE", 1), _number(header, "BZERO", 0)
+    if scale == 0:
+        raise at_card(header, "BSCALE", "BSCALE = 0 would make every pixel BZERO")
+    blank = header.get(blank_keyword) if bitpix > 0 else None
+    if blank is not None and (isinstance(blank, bool) or not isinstance(blank, int)):
+        warnings.warn(f"{blank_keyword} = {blank!r} is no integer; ignored", FitsWarning, stacklevel=2)
+        blank = None
+    if blank is not None and not _fits(blank, bitpix):
+        blank = None  # no stored value can equal it
+    return ImageLayout(bitpix, tuple(reversed(axes)) or (0,), scale, zero, blank)
+
+
+def _fits(value: int, bitpix: int) -> bool:
+    return 0 <= value <= 255 if bitpix == 8 else -(2 ** (bitpix - 1)) <= value < 2 ** (bitpix - 1)
+
+
+def is_compressed_image(hdu: Hdu) -> bool:
+    """Whether this table holds a tile-compressed image."""
+    return hdu.kind == "bintable" and hdu.header.get("ZIMAGE") is True
+
+
+def tile_layout(hdu: Hdu) -> TileLayout:
+    """The TileLayout of a tile-compressed image, every keyword that a decoder trusts checked."""
+    header = hdu.header
+    table = table_layout(hdu)
+    codec = header.get("ZCMPTYPE")
+    codec = codec.strip() if isinstance(codec, str) else codec
+    codec = {"RICE_ONE": "RICE_1"}.get(codec, codec)
+    if codec not in ("RICE_1", "GZIP_1", "GZIP_2", "PLIO_1", "HCOMPRESS_1", "NOCOMPRESS"):
+        raise FitsUnsupported(f"ZCMPTYPE = {codec!r} is no compression that is known")
+    bitpix = integer(header, "ZBITPIX", -64, 64)
+    if bitpix not in _BITPIX:
+        raise at_card(header, "ZBITPIX", f"ZBITPIX = {bitpix} is none of {_BITPIX}")
+    axes = _axes(header, "ZNAXIS")
+    if not axes:
+        raise at_card(header, "ZNAXIS", "ZNAXIS = 0: a compressed image has at least one axis")
+    asked = [
+        integer(header, f"ZTILE{i + 1}", 1, MAX_OFFSET, max(length, 1) if i == 0 else 1)
+        for i, length in enumerate(axes)
+    ]
+    tile = [min(side, max(length, 1)) for side, length in zip(asked, axes, strict=True)]
+    counts = [-(-length // side) for length, side in zip(axes, tile, strict=True)]
+    if math.prod(counts) > table.nrows:
+        raise FitsFormatError(f"{math.prod(counts)} tiles are announced, the table has {table.nrows} rows")
+    if math.prod(axes) * 8 > MAX_OFFSET:
+        raise at_card(header, "ZNAXIS", "the image would be beyond any memory")
+    if math.prod(tile) >= 2**31 or math.prod(asked) > 16 * math.prod(tile) + (1 << 20):
+        # decoders allocate a whole tile, also where it is larger than the image
+        raise FitsUnsupported(f"tiles of {' x '.join(map(str, asked))} pixels are too large for this image")
+    block_size, byte_pix = _rice_options(header) if codec == "RICE_1" else (0, 0)
+    columns = {column.name.upper(): column for column in table.columns}
+    if "COMPRESSED_DATA" not in columns:
+        raise FitsFormatError("the table of a compressed image lacks the column COMPRESSED_DATA")
+    for name in ("COMPRESSED_DATA", "GZIP_COMPRESSED_DATA", "UNCOMPRESSED_DATA"):
+        if name not in columns:
+            continue
+        column = columns[name]
+        if column.code not in "PQ" or not column.width:
+            raise FitsFormatError(f"the column {name} must be of variable length, not {column.tform!r}")
+        element = "I" if codec == "PLIO_1" and name == "COMPRESSED_DATA" else "B"
+        if column.element != element and name != "UNCOMPRESSED_DATA":
+            raise FitsUnsupported(f"{codec} streams in a column {name} of {column.tform!r}")
+        if column.scale != 1 or column.zero != 0 or column.null is not None or column.problem:
+            # cfitsio would decode the scaled bytes
+            raise FitsFormatError(f"the column {name} is scaled or has a null value")
+    for name in ("ZSCALE", "ZZERO", "ZBLANK"):
+        if name in columns and (columns[name].repeat != 1 or columns[name].code not in "BIJKED"):
+            raise FitsFormatError(f"the column {name} must be one number a row, not {columns[name].tform!r}")
+    if header.get("ZQUANTIZ") == "NONE" and (bitpix > 0 or codec not in ("GZIP_1", "GZIP_2")):
+        # cfitsio would take the integers for floats
+        raise at_card(header, "ZQUANTIZ", f"ZQUANTIZ = 'NONE' with {codec} and ZBITPIX {bitpix}")
+    quantized = bitpix < 0 and ("ZSCALE" in columns or "ZSCALE" in header)
+    if bitpix < 0 and not quantized and codec not in ("GZIP_1", "GZIP_2", "NOCOMPRESS"):
+        raise FitsFormatError(f"{codec} compresses integers; floats need ZSCALE and ZZERO")
+    if quantized and header.get("ZQUANTIZ", "NO_DITHER") not in (None, "NO_DITHER", "NONE"):
+        integer(header, "ZDITHER0", 1, 10000, 1)
+    image = _scaled_image(header, bitpix, axes, "ZBLANK" if "ZBLANK" in header else "BLANK")
+    return TileLayout(
+        codec,
+        image,
+        tuple(reversed(tile)),
+        tuple(reversed(counts)),
+        block_size,
+        byte_pix,
+        quantized,
+        table,
+        columns,
+    )
+
+
+def _rice_options(header: Header) -> tuple[int, int]:
+    """BLOCKSIZE and BYTEPIX, which cfitsio takes by position whatever their names are."""
+    second = header.get("ZNAME2", "BYTEPIX")
+    if header.get("ZNAME1", "BLOCKSIZE") != "BLOCKSIZE" or second not in ("BYTEPIX", "NOISEBIT"):
+        raise FitsUnsupported("RICE_1 whose options are not BLOCKSIZE and BYTEPIX, in this order")
+    block_size = integer(header, "ZVAL1", 1, 1 << 16, 32)
+    byte_pix = integer(header, "ZVAL2", 1, 1 << 16, 4) if second == "BYTEPIX" else 4
+    if block_size not in (16, 32) or byte_pix not in (1, 2, 4):
+        raise at_card(
+            header, "ZVAL1", f"BLOCKSIZE {block_size} and BYTEPIX {byte_pix}: not 16 or 32, and 1, 2 or 4"
+        )
+    return block_size, byte_pix
+
+
+# ---------------------------------------------------------------------------- tables
+
+
+def table_layout(hdu: Hdu) -> TableLayout:
+    """The TableLayout of a BINTABLE or TABLE HDU; FitsFormatError where columns cannot be placed."""
+    header = hdu.header
+    bitpix, axes = integer(header, "BITPIX", -64, 64), _axes(header, "NAXIS")
+    if bitpix != 8 or len(axes) != 2:
+        raise at_card(header, "NAXIS", f"a table has BITPIX 8 and two axes, not {bitpix} and {len(axes)}")
+    row_bytes, nrows = axes
+    count = integer(header, "TFIELDS", 0, 999)
+    place = _binary_column if hdu.kind == "bintable" else _ascii_column
+    table = TableLayout(nrows, row_bytes, data_size=hdu.data_size)
+    offset = 0
+    for i in range(1, count + 1):
+        column = place(header, i, offset)
+        offset = column.offset + column.width
+        if offset > row_bytes:
+            keyword = f"TFORM{i}" if hdu.kind == "bintable" else f"TBCOL{i}"
+            raise at_card(
+                header, keyword, f"column {i} ends at byte {offset} of rows of NAXIS1 = {row_bytes}"
+            )
+        table.columns.append(column)
+    if hdu.kind == "bintable":
+        if offset != row_bytes and count:
+            raise at_card(header, "NAXIS1", f"NAXIS1 = {row_bytes}, but the columns take {offset} bytes")
+        table.heap = integer(header, "THEAP", 0, MAX_OFFSET, row_bytes * nrows)
+        if table.heap < row_bytes * nrows and any(c.code in "PQ" for c in table.columns):
+            raise at_card(header, "THEAP", f"THEAP = {table.heap} lies within the rows")
+    _unique_names(table.columns)
+    return table
+
+
+def _unique_names(columns: list[Column]) -> None:
+    seen: set[str] = set()
+    for column in columns:
+        name, n = column.name or f"COL{column.index + 1}", 1
+        while name.upper() in seen:
+            n += 1
+            name = f"{column.name or f'COL{column.index + 1}'}_{n}"
+        if column.name != name and column.name:
+            warnings.warn(
+                f"TTYPE{column.index + 1} = {column.name!r} again; called {name!r}", FitsWarning, stacklevel=3
+            )
+        column.name = name
+        seen.add(name.upper())
+
+
+def _text(header: Header, keyword: str, default: str = "") -> str:
+    value = header.get(keyword, default)
+    return value.strip() if isinstance(value, str) else default if value is None else str(value)
+
+
+def _tform(header: Header, i: int) -> str:
+    value = header.get(f"TFORM{i}")
+    if not isinstance(value, str):
+        raise at_card(header, f"TFORM{i}", f"TFORM{i} must be a string, not {value!r}")
+    return value
+
+
+def _binary_column(header: Header, i: int, offset: int) -> Column:
+    tform = _tform(header, i)
+    match = _TFORM.match(tform)
+    if match is None:
+        raise at_card(header, f"TFORM{i}", f"TFORM{i} = {tform!r} is no binary table format")
+    repeat = int(match[1]) if match[1] else 1
+    code, rest = match[2].upper(), match[3].strip()
+    column = Column(i - 1, _text(header, f"TTYPE{i}"), code, tform.strip(), repeat, 0, offset, ())
+    if code in "PQ":
+        descriptor = _DESCRIPTOR.match(rest)
+        if descriptor is None or repeat > 1:
+            raise at_card(header, f"TFORM{i}", f"TFORM{i} = {tform!r} is no variable-length format")
+        column.element = descriptor[1].upper()
+        column.width = repeat * (8 if code == "P" else 16)
+    elif code == "X":
+        column.width = -(-repeat // 8)
+    else:
+        column.width = repeat * ELEMENT_BYTES[code]
+        if rest and code != "A":
+            warnings.warn(f"TFORM{i} = {tform!r}: the suffix {rest!r} is ignored", FitsWarning, stacklevel=3)
+    _describe(header, i, column)
+    column.shape = _cell_shape(header, i, column)
+    return column
+
+
+def _cell_shape(header: Header, i: int, column: Column) -> tuple[int, ...]:
+    if column.code in "PQ":
+        return ()
+    if column.repeat == 1 and column.code not in "AX" and f"TDIM{i}" not in header:
+        return ()
+    text = header.get(f"TDIM{i}")
+    if text is None:
+        return (column.repeat,)
+    match = _TDIM.match(text) if isinstance(text, str) else None
+    dims = [int(n) for n in match[1].split(",")] if match else []
+    if not dims or math.prod(dims) > column.repeat or len(dims) > 63:
+        warnings.warn(
+            f"TDIM{i} = {text!r} does not fit TFORM{i} = {column.tform!r}; ignored", FitsWarning, stacklevel=4
+        )
+        return (column.repeat,)
+    if math.prod(dims) < column.repeat:
+        warnings.warn(
+            f"TDIM{i} = {text!r} leaves elements of TFORM{i} = {column.tform!r} over; ignored",
+            FitsWarning,
+            stacklevel=4,
+        )
+        return (column.repeat,)
+    return tuple(reversed(dims))
+
+
+def _ascii_column(header: Header, i: int, _offset: int) -> Column:
+    tform = _tform(header, i)
+    match = _ASCII_TFORM.match(tform)
+    if match is None:
+        raise at_card(header, f"TFORM{i}", f"TFORM{i} = {tform!r} is no ASCII table format")
+    start = integer(header, f"TBCOL{i}", 1, MAX_OFFSET) - 1
+    code, width = match[1].upper(), int(match[2])
+    shape = (width,) if code == "A" else ()
+    column = Column(i - 1, _text(header, f"TTYPE{i}"), code, tform.strip(), 1, width, start, shape)
+    _describe(header, i, column)
+    return column
+
+
+def _describe(header: Header, i: int, column: Column) -> None:
+    column.unit = _text(header, f"TUNIT{i}")
+    try:
+        column.scale, column.zero = _number(header, f"TSCAL{i}", 1), _number(header, f"TZERO{i}", 0)
+        if column.scale == 0:
+            column.problem = f"TSCAL{i} = 0"
+    except FitsFormatError as error:
+        column.problem = error.message
+    null = header.get(f"TNULL{i}")
+    if column.code in "BIJKPQ" and isinstance(null, int) and not isinstance(null, bool):
+        column.null = null
+    elif column.code in "AFED" or isinstance(null, str):
+        column.null = None if null is None else str(null)
+
+
+# ---------------------------------------------------------------------------- sections
+
+Section = tuple[int | slice | EllipsisType, ...] | int | slice | EllipsisType | None
+
+
+def resolve_section(section: Section, shape: tuple[int, ...]) -> tuple[list[range], tuple[int, ...]]:
+    """A section of an array of `shape`, as a range per axis and the shape of the result.
+
+    Ints drop their axis and may be negative, slices are cut to the array and step forward, an Ellipsis
+    or what is left out stands for whole axes: as in torch. SectionError otherwise.
+    """
+    items = () if section is None else section if isinstance(section, tuple) else (section,)
+    if sum(item is Ellipsis for item in items) > 1:
+        raise SectionError("a section has at most one Ellipsis")
+    if Ellipsis in items:
+        at = items.index(Ellipsis)
+        items = items[:at] + (slice(None),) * (len(shape) - len(items) + 1) + items[at + 1 :]
+    if len(items) > len(shape):
+        raise SectionError(f"a section of {len(items)} axes of an array of {len(shape)}")
+    ranges, lengths = [], []
+    for axis, length in enumerate(shape):
+        item = items[axis] if axis < len(items) else slice(None)
+        if isinstance(item, slice):
+            ranges.append(_slice_range(item, length))
+            lengths.append(len(ranges[-1]))
+        else:
+            first = _as_index(item)
+            if not -length <= first < length:
+                raise SectionError(f"index {first} is out of axis {axis} of {length}")
+            first %= length
+            ranges.append(range(first, first + 1))
+    return ranges, tuple(lengths)
+
+
+def _as_index(item: object) -> int:
+    try:
+        if isinstance(item, bool):
+            raise TypeError
+        return operator.index(item)  # type: ignore[arg-type]
+    except TypeError:
+        raise SectionError(f"a section is made of ints, slices and Ellipsis, not {item!r}") from None
+
+
+def _slice_range(item: slice, length: int) -> range:
+    parts = [None if part is None else _as_index(part) for part in (item.start, item.stop, item.step)]
+    if parts[2] is not None and parts[2] < 1:
+        raise SectionError(f"a step must be positive, not {parts[2]}")
+    return range(*slice(*parts).indices(length))

@@ -1,0 +1,225 @@
+"""Where the bytes of a file live: a regular file, or a compressed one inflated as far as it is read."""
+
+from __future__ import annotations
+
+import bz2
+import os
+import stat
+import threading
+import zlib
+from collections.abc import Callable
+from errno import EINVAL, EISDIR
+from typing import Any
+
+from torchfits.errors import FitsFormatError, FitsIOError, FitsUnsupported, os_error
+
+Path = str | bytes | os.PathLike
+# what says "this is still the same file": device, inode, size, mtime in ns
+Identity = tuple[int, int, int, int]
+
+_PIECE = 1 << 20
+
+
+def file_path(path: Path) -> str | bytes:
+    """`path` as the operating system takes it, literal: nothing in a name has a meaning."""
+    try:
+        name = os.fspath(path)
+    except TypeError:
+        raise TypeError(f"path must be str, bytes or os.PathLike, not {type(path).__name__}") from None
+    if (b"\0" if isinstance(name, bytes) else "\0") in name:
+        raise FitsIOError("a file name cannot hold a NUL byte", path=name)
+    return name
+
+
+def identity(path: Path) -> Identity:
+    """The identity of the file that `path` leads to now."""
+    try:
+        return _identity(os.stat(path))
+    except OSError as error:
+        raise os_error(error, "cannot stat", path) from error
+
+
+def _identity(info: os.stat_result) -> Identity:
+    return info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns
+
+
+class FileSource:
+    """A regular file, read by position, so that threads and forked children may share it."""
+
+    damage: str | None = None  # a plain file ends where it ends
+
+    def __init__(self, path: Path):
+        self.path = file_path(path)
+        try:
+            # without O_NONBLOCK the open of a FIFO would wait for a writer
+            self._fd = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            raise os_error(error, "cannot open", self.path) from error
+        try:
+            info = os.fstat(self._fd)
+            if stat.S_ISDIR(info.st_mode):
+                raise os_error(IsADirectoryError(EISDIR, os.strerror(EISDIR)), "cannot open", self.path)
+            if not stat.S_ISREG(info.st_mode):
+                raise os_error(OSError(EINVAL, "not a regular file"), "cannot open", self.path)
+        except BaseException:
+            self.close()
+            raise
+        self.identity = _identity(info)
+        self.size = info.st_size
+
+    def read(self, offset: int, count: int) -> bytes:
+        """Up to `count` bytes from `offset`; fewer only where the file ends."""
+        pieces = []
+        try:
+            while count > 0:
+                piece = os.pread(self._fd, count, offset)
+                if not piece:
+                    break
+                pieces.append(piece)
+                offset += len(piece)
+                count -= len(piece)
+        except OSError as error:
+            failure = os_error(error, "cannot read", self.path)
+            failure.locate(offset=offset)
+            raise failure from error
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def available(self, end: int) -> int:
+        """How many bytes there are, counted no further than `end`."""
+        return min(self.size, end)
+
+    def after_fork(self) -> None:
+        """Reads are by position, so a child may go on with the descriptor it inherited."""
+
+    def close(self) -> None:
+        """Give the descriptor back; a second call does nothing."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        if getattr(self, "_fd", -1) >= 0:
+            self.close()
+
+
+class InflatedSource:
+    """A gzip (any number of members) or bzip2 file, inflated into memory only as far as was read.
+
+    A damaged or cut stream ends the bytes where the damage is; `damage` says so. Inflating stops
+    with FitsUnsupported at half of the machine's memory.
+    """
+
+    def __init__(self, file: FileSource, new_inflater: Callable[[], Any]):
+        self.path = file.path
+        self.identity = file.identity
+        self._file = file
+        self._new_inflater = new_inflater
+        self._limit = _memory_limit()
+        self.damage: str | None = None
+        self._inflater = new_inflater()
+        self._position = 0  # in the compressed file
+        self._rest = b""  # read, not inflated yet
+        self._data = b""
+        self._done = False
+        self._lock = threading.Lock()
+
+    def read(self, offset: int, count: int) -> bytes:
+        """Up to `count` bytes from `offset` of the inflated stream."""
+        return self.buffer(offset + count)[offset : offset + count]
+
+    def available(self, end: int) -> int:
+        """How many bytes there are, counted no further than `end`; inflates that far."""
+        return min(len(self.buffer(end)), end)
+
+    def buffer(self, end: int) -> bytes:
+        """The inflated bytes, at least up to `end` where the stream has that many."""
+        if end > len(self._data) and not self._done:
+            with self._lock:
+                self._inflate(end)
+        return self._data
+
+    def _inflate(self, end: int) -> None:
+        # growing by half keeps the copying linear when headers are read block by block
+        goal = max(end, len(self._data) * 3 // 2, _PIECE)
+        pieces, have = [self._data], len(self._data)
+        while have < goal and not self._done:
+            if have > self._limit:
+                raise FitsUnsupported(
+                    f"inflates to more than {self._limit} bytes, half of this machine's memory; "
+                    "decompress the file on disk first",
+                    path=self.path,
+                )
+            piece = self._next_piece()
+            pieces.append(piece)
+            have += len(piece)
+        self._data = b"".join(pieces)
+
+    def _next_piece(self) -> bytes:
+        if self._inflater.eof:  # another member, or padding after the last one
+            self._rest = self._inflater.unused_data
+            if not self._rest.strip(b"\0"):
+                self._rest = self._file.read(self._position, _PIECE)
+                self._position += len(self._rest)
+            self._rest = self._rest.lstrip(b"\0")
+            if not self._rest:
+                self._done = True
+                return b""
+            self._inflater = self._new_inflater()
+        pending = self._rest
+        if not pending and getattr(self._inflater, "needs_input", True):
+            pending = self._file.read(self._position, 1 << 16)
+            self._position += len(pending)
+            if not pending:
+                self._done = True
+                self.damage = "the compressed stream is cut short"
+                return b""
+        try:
+            piece = self._inflater.decompress(pending, _PIECE)
+        except (zlib.error, OSError, ValueError) as error:
+            self._done = True
+            self.damage = f"the compressed stream is damaged: {error}"
+            return b""
+        # zlib hands back what the output limit left over, bz2 keeps it
+        self._rest = getattr(self._inflater, "unconsumed_tail", b"")
+        return piece
+
+    def after_fork(self) -> None:
+        """Start from the beginning: another thread of the parent may have been inflating."""
+        self.__init__(self._file, self._new_inflater)  # type: ignore[misc]
+
+    def close(self) -> None:
+        """Give the file back; a second call does nothing."""
+        self._file.close()
+
+
+def _memory_limit() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+
+
+Source = FileSource | InflatedSource
+
+
+def open_source(path: Path) -> Source:
+    """The bytes of the regular file at `path`, inflated where it is gzip or bzip2 by its first bytes.
+
+    Raises:
+        FitsFileNotFound, FitsIOError: As the operating system says; also for anything but a regular file.
+        FitsFormatError: The file is empty.
+        FitsUnsupported: A compression that is not read.
+    """
+    file = FileSource(path)
+    try:
+        magic = file.read(0, 4)
+        if not magic:
+            raise FitsFormatError("the file is empty", path=file.path, offset=0)
+        if magic[:2] == b"\x1f\x8b":
+            return InflatedSource(file, lambda: zlib.decompressobj(wbits=31))
+        if magic[:3] == b"BZh":
+            return InflatedSource(file, bz2.BZ2Decompressor)
+        for start, name in ((b"\x1f\x9d", "compress (.Z)"), (b"PK\3\4", "zip"), (b"\xfd7zX", "xz")):
+            if magic.startswith(start):
+                raise FitsUnsupported(f"a {name} file; decompress it first", path=file.path)
+    except BaseException:
+        file.close()
+        raise
+    return file
