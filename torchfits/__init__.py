@@ -1,0 +1,47 @@
+"""FITS files to PyTorch tensors and back."""
+
+from torchfits.cache import cache_clear, cache_info, cache_limit
+from torchfits.errors import (
+    FitsError,
+    FitsFormatError,
+    FitsIOError,
+    FitsUnsupported,
+    FitsWarning,
+    HduMissing,
+    KeywordMissing,
+    SectionError,
+)
+from torchfits.hdu import HDU
+from torchfits.hdulist import HDUList, open, read, read_header
+from torchfits.header import Card, Header
+from torchfits.image import ImageHDU
+from torchfits.table import ColumnInfo, TableHDU, strings
+from torchfits.versions import versions
+from torchfits.writer import writeto
+
+__all__ = [
+    "HDU",
+    "Card",
+    "ColumnInfo",
+    "FitsError",
+    "FitsFormatError",
+    "FitsIOError",
+    "FitsUnsupported",
+    "FitsWarning",
+    "HDUList",
+    "HduMissing",
+    "Header",
+    "ImageHDU",
+    "KeywordMissing",
+    "SectionError",
+    "TableHDU",
+    "cache_clear",
+    "cache_info",
+    "cache_limit",
+    "open",
+    "read",
+    "read_header",
+    "strings",
+    "versions",
+    "writeto",
+]

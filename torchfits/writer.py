@@ -1,0 +1,464 @@
+"""writeto: images and tables from tensors to new FITS files, all of a file or none of it."""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import math
+import os
+import re
+import secrets
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import torch
+
+from torchfits._tensors import OTHER_SIGN, STORED, as_buffer, big_endian
+from torchfits.errors import (
+    FitsError,
+    FitsFileExists,
+    FitsFormatError,
+    FitsIOError,
+    FitsUnsupported,
+    os_error,
+)
+from torchfits.header import BLOCK, CARD, COMMENTARY, Card, Header
+from torchfits.source import Path, file_path
+
+# bytes of a tensor that are brought into FITS order at a time
+_PIECE = 1 << 24
+
+Data = torch.Tensor | Mapping[str, torch.Tensor | Sequence[str]] | None
+
+# dtype -> (BITPIX, BZERO)
+_STORED_AS = {dtype: (bitpix, 0) for bitpix, dtype in STORED.items()}
+_STORED_AS |= {dtype: (bitpix, int(zero)) for (bitpix, zero), dtype in OTHER_SIGN.items()}
+_SIGN_BIT = {
+    torch.int8: (torch.uint8, 128),
+    torch.uint16: (torch.int16, -(2**15)),
+    torch.uint32: (torch.int32, -(2**31)),
+    torch.uint64: (torch.int64, -(2**63)),
+}
+_WIDENED = {torch.float16: torch.float32, torch.bfloat16: torch.float32}
+_TFORM = {8: "B", 16: "I", 32: "J", 64: "K", -32: "E", -64: "D"}
+_OTHER_TFORM = {torch.bool: "L", torch.complex64: "C", torch.complex128: "M"}
+
+# keywords that say how the data are stored, which is ours to say
+_STRUCTURAL = re.compile(
+    r"SIMPLE|XTENSION|BITPIX|NAXIS\d*|EXTEND|PCOUNT|GCOUNT|GROUPS|P(?:TYPE|SCAL|ZERO)\d+|TFIELDS|THEAP"
+    r"|BSCALE|BZERO|BLANK|CHECKSUM|DATASUM|INHERIT|BLOCKED"
+    r"|Z(?:IMAGE|TABLE|CMPTYPE|BITPIX|NAXIS\d*|TILE\d+|TILELEN|NAME\d+|VAL\d+|QUANTIZ|DITHER0|SCALE|ZERO|BLANK)"
+    r"|Z(?:SIMPLE|TENSION|EXTEND|BLOCKED|PCOUNT|GCOUNT|HECKSUM|DATASUM|MASKCMP|THEAP|FORM\d+|CTYP\d+)"
+)
+_OF_COLUMN = re.compile(r"(TTYPE|TFORM|TUNIT|TSCAL|TZERO|TNULL|TDISP|TDIM|TBCOL|TCOMM|TUCD|TUTYP)(\d+)")
+_DISPLAYS = {"A": "A", "L": "L"} | dict.fromkeys("BIJK", "IBOZ") | dict.fromkeys("EDCM", "FEDG")
+
+
+def writeto(
+    path: Path,
+    data: Data,
+    header: Header | Mapping[str, Any] | None = None,
+    ext_name: str | None = None,
+    *,
+    overwrite: bool = False,
+    compress: object = None,
+    quantize: object = None,
+    checksum: bool = False,
+) -> None:
+    """Write a new FITS file from a tensor or from a dict of columns.
+
+    The file is written beside its target under a temporary name and renamed when it is whole, so that
+    the target is the old file or the new one, never a part. A name that ends in .gz is written gzipped.
+
+    Args:
+        path: The file, literally.
+        data: A tensor becomes the image of the primary HDU: uint8, int8, int16, uint16, int32, uint32,
+            int64, uint64, float32, float64 as they are (the BZERO conventions of section 4.4.2.5 for
+            int8, uint16, uint32, uint64), float16 and bfloat16 as float32, bool as uint8; any strides,
+            any device; a 0-dimensional one as one pixel. A dict of columns of equal length becomes a
+            binary table in the first extension: tensors (rows,) or (rows, ...) of these dtypes and of bool,
+            complex64 and complex128; lists of str. uint8 tensors of two or more axes are the
+            characters of text; `header` may say TFORMn = 'B' to make them numbers. None: no data.
+        header: Keywords for this HDU, in their order; what says how data are stored is dropped. With a
+            table, what belongs to columns (TUNITn, TDISPn, TNULLn, ...) follows the names in
+            TTYPEn where there are such, else the numbers.
+        ext_name: EXTNAME of this HDU.
+        overwrite: Replace an existing file.
+        checksum: Add DATASUM and CHECKSUM (section 4.4.2.7, appendix J) to every HDU.
+        compress, quantize: Not there yet: FitsUnsupported.
+
+    Raises:
+        FitsFileExists: The file exists and `overwrite` is false.
+        FitsIOError: As the operating system says.
+        FitsFormatError: Columns of different lengths, text that is not ASCII, a keyword that FITS
+            cannot hold.
+        FitsUnsupported: A dtype that FITS does not know.
+
+    Example:
+        >>> torchfits.writeto('new.fits', torch.zeros(2, 3), header={'OBJECT': 'M 31'}, overwrite=True)
+        >>> torchfits.read('new.fits').shape
+        torch.Size([2, 3])
+    """
+    name = file_path(path)
+    try:
+        if compress is not None or quantize is not None:
+            raise FitsUnsupported("tile-compressed images are read, not written yet")
+        given = Header(header if header is not None else ())
+        if isinstance(data, Mapping):
+            units = [_primary(None, Header(), extend=True), _table(data, given, ext_name)]
+        elif data is None or isinstance(data, torch.Tensor):
+            units = [_primary(data, given, ext_name=ext_name)]
+        else:
+            raise TypeError(f"data must be a tensor, a dict of columns or None, not {type(data).__name__}")
+        if checksum:
+            for unit in units:
+                _add_checksums(unit)
+        _write_whole(name, units, overwrite)
+    except FitsError as error:
+        error.locate(path=name)
+        raise
+
+
+@dataclass
+class _Unit:
+    """One HDU to be written: its header, the tensors of its data, and what fills the last block."""
+
+    header: Header
+    data: list[torch.Tensor]  # an image, or the columns of a table
+    size: int
+
+    def pieces(self) -> Iterator[torch.Tensor]:
+        """The bytes of the data, uint8, piece by piece."""
+        if len(self.data) == 1 and "TFIELDS" not in self.header:
+            yield from _image_pieces(self.data[0])
+        elif self.data:
+            rows, row_bytes = self.data[0].shape[0], self.header["NAXIS1"]
+            step = max(_PIECE // max(row_bytes, 1), 1)
+            for first in range(0, rows if row_bytes else 0, step):
+                parts = [_bytes_of(column[first : first + step]) for column in self.data]
+                count = min(step, rows - first)
+                yield torch.cat([part.reshape(count, -1) for part in parts if part.numel()], 1)
+        if self.size % BLOCK:
+            yield torch.zeros(BLOCK - self.size % BLOCK, dtype=torch.uint8)
+
+
+def _image_pieces(image: torch.Tensor) -> Iterator[torch.Tensor]:
+    if image.numel() * image.element_size() <= _PIECE:
+        yield _bytes_of(image)
+    elif image.is_contiguous():
+        for part in image.view(-1).split(_PIECE // image.element_size()):
+            yield _bytes_of(part)
+    else:
+        row_bytes = image[0].numel() * image.element_size()
+        for part in image.split(max(_PIECE // row_bytes, 1)):
+            yield from _image_pieces(part if row_bytes <= _PIECE else part[0])
+
+
+def _bytes_of(tensor: torch.Tensor) -> torch.Tensor:
+    """The stored values of `tensor` as big-endian bytes, (elements, bytes of one)."""
+    tensor = tensor.detach().to("cpu")
+    tensor = tensor.to(_WIDENED.get(tensor.dtype, tensor.dtype))
+    if tensor.dtype in _SIGN_BIT:
+        signed, bit = _SIGN_BIT[tensor.dtype]
+        tensor = tensor.contiguous().view(signed) ^ bit  # the same as taking BZERO away
+    return big_endian(tensor)
+
+
+# ---------------------------------------------------------------------------- headers
+
+
+def _primary(
+    data: torch.Tensor | None, given: Header, *, ext_name: str | None = None, extend: bool = False
+) -> _Unit:
+    header = Header([("SIMPLE", True, "conforms to FITS standard 4.0")])
+    size = 0
+    if data is None:
+        header["BITPIX"], header["NAXIS"] = (8, "no data"), 0
+    else:
+        if data.is_complex() or data.dtype not in {*_STORED_AS, *_WIDENED, torch.bool}:
+            raise FitsUnsupported(f"FITS has no images of {data.dtype}")
+        data = data.reshape(1) if data.ndim == 0 else data
+        data = data.to(torch.uint8) if data.dtype == torch.bool else data
+        if data.ndim > 999:
+            raise FitsUnsupported(f"FITS images have at most 999 axes, not {data.ndim}")
+        bitpix, zero = _STORED_AS[_WIDENED.get(data.dtype, data.dtype)]
+        header["BITPIX"], header["NAXIS"] = bitpix, data.ndim
+        for i, length in enumerate(reversed(data.shape)):
+            header[f"NAXIS{i + 1}"] = length
+        if zero:
+            header["BSCALE"], header["BZERO"] = (
+                1,
+                (zero, f"for {str(data.dtype).removeprefix('torch.')}"),
+            )
+        size = data.numel() * abs(bitpix) // 8
+    if extend:
+        header["EXTEND"] = True
+    _take_over(header, given, ext_name)
+    return _Unit(header, [] if data is None else [data], size)
+
+
+def _take_over(header: Header, given: Header, ext_name: str | None) -> None:
+    """Append the cards of the user that are not ours to say."""
+    if ext_name is not None:
+        header["EXTNAME"] = ext_name
+    for card in given.cards:
+        known = card.keyword == "EXTNAME" and ext_name is not None
+        if not known and not card.problem and not _STRUCTURAL.fullmatch(card.keyword):
+            header.append(card)
+    long = any(len(bytes(card)) > CARD for card in header.cards if card.keyword not in COMMENTARY)
+    if long and "LONGSTRN" not in header:
+        header["LONGSTRN"] = "OGIP 1.0", "strings are carried on by CONTINUE"
+
+
+# ---------------------------------------------------------------------------- tables
+
+
+def _table(columns: Mapping[str, Any], given: Header, ext_name: str | None) -> _Unit:
+    tensors = {name: _column_tensor(name, column) for name, column in columns.items()}
+    _check_names(tensors)
+    lengths = {name: tensor.shape[0] for name, tensor in tensors.items()}
+    if len(set(lengths.values())) > 1:
+        raise FitsFormatError(f"columns differ in length: {lengths}")
+    described, rest = _columns_of(given, list(tensors))
+    cards: list[tuple] = []
+    row_bytes = 0
+    for i, (name, tensor) in enumerate(tensors.items(), 1):
+        row_bytes += _add_column(cards, i, name, tensor, described.get(i, {}))
+    rows = next(iter(lengths.values()), 0)
+    header = Header(
+        [
+            ("XTENSION", "BINTABLE", "binary table"),
+            ("BITPIX", 8),
+            ("NAXIS", 2),
+            ("NAXIS1", row_bytes, "bytes in a row"),
+            ("NAXIS2", rows, "rows"),
+            ("PCOUNT", 0),
+            ("GCOUNT", 1),
+            ("TFIELDS", len(tensors), "columns"),
+            *cards,
+        ]
+    )
+    _take_over(header, rest, ext_name)
+    return _Unit(header, list(tensors.values()), row_bytes * rows)
+
+
+def _column_tensor(name: str, column: Any) -> torch.Tensor:
+    if isinstance(column, torch.Tensor):
+        if column.is_nested:
+            raise FitsUnsupported(f"column {name!r}: variable-length columns are read, not written yet")
+        if column.ndim == 0:
+            raise FitsFormatError(f"column {name!r} is a number, not a column of them")
+        if column.dtype not in {*_STORED_AS, *_WIDENED, *_OTHER_TFORM}:
+            raise FitsUnsupported(f"column {name!r}: FITS has no {column.dtype}")
+        return column
+    if isinstance(column, str) or not all(isinstance(text, str) for text in column):
+        raise TypeError(f"column {name!r} must be a tensor or a list of str")
+    texts = []
+    for row, text in enumerate(column):
+        if not text.isascii() or not text.isprintable():
+            raise FitsFormatError(f"column {name!r}, row {row}: {text!r} is not printable ASCII")
+        texts.append(text.encode())
+    width = max(map(len, texts), default=0) or 1
+    # frombuffer takes no empty buffer
+    joined = bytearray(b"".join(text.ljust(width, b"\0") for text in texts) or b"\0")
+    return torch.frombuffer(joined, dtype=torch.uint8)[: len(texts) * width].reshape(-1, width)
+
+
+def _check_names(names: Mapping[str, Any]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if not isinstance(name, str) or not name.strip() or not name.isascii() or not name.isprintable():
+            raise FitsFormatError(f"a column name is printable ASCII, not {name!r}")
+        if name.strip().upper() in seen:
+            raise FitsFormatError(f"column names differ by more than case: {name!r} comes twice")
+        seen.add(name.strip().upper())
+    if len(seen) > 999:
+        raise FitsFormatError(f"a table has at most 999 columns, not {len(seen)}")
+
+
+def _columns_of(given: Header, names: list[str]) -> tuple[dict[int, dict[str, Card]], Header]:
+    """The cards of `given` that describe our columns, by column number from 1; and the other cards."""
+    by_name = {name.strip().upper(): i for i, name in enumerate(names, 1)}
+    ttypes = {
+        match[2]: str(card.value).strip().upper()
+        for card in given.cards
+        if (match := _OF_COLUMN.fullmatch(card.keyword)) and match[1] == "TTYPE"
+    }
+    described: dict[int, dict[str, Card]] = {}
+    rest = Header()
+    for card in given.cards:
+        match = _OF_COLUMN.fullmatch(card.keyword)
+        if match is None:
+            rest.append(card)
+            continue
+        number = by_name.get(ttypes.get(match[2], "")) if ttypes else int(match[2])
+        if number is not None and number <= len(names):
+            described.setdefault(number, {})[match[1]] = card
+    return described, rest
+
+
+def _add_column(
+    cards: list[tuple], i: int, name: str, tensor: torch.Tensor, described: dict[str, Card]
+) -> int:
+    """Append the cards of column `i`; returns its bytes in a row."""
+    dtype = _WIDENED.get(tensor.dtype, tensor.dtype)
+    repeat = math.prod(tensor.shape[1:])
+    zero = 0
+    if dtype in _OTHER_TFORM:
+        code = _OTHER_TFORM[dtype]
+    else:
+        bitpix, zero = _STORED_AS[dtype]
+        code = _TFORM[bitpix]
+    wanted = described["TFORM"].value if "TFORM" in described else ""
+    if dtype == torch.uint8 and tensor.ndim > 1 and not re.fullmatch(r"\d*B", str(wanted).strip()):
+        _check_text(name, tensor)
+        code = "A"
+    scalar = tensor.ndim == 1
+    cards += [(f"TTYPE{i}", name.strip()), (f"TFORM{i}", code if scalar else f"{repeat}{code}")]
+    if tensor.ndim > 2 or (tensor.ndim == 2 and repeat == 1 and code != "A"):  # 1 alone would mean a scalar
+        cards.append((f"TDIM{i}", f"({','.join(str(n) for n in reversed(tensor.shape[1:]))})"))
+    if zero:
+        cards += [(f"TSCAL{i}", 1), (f"TZERO{i}", zero)]
+    for kind, card in described.items():
+        value = card.value
+        fits = kind in ("TUNIT", "TCOMM", "TUCD", "TUTYP")
+        fits |= kind == "TNULL" and code in "BIJK" and isinstance(value, int)
+        fits |= kind == "TDISP" and isinstance(value, str) and value.strip()[:1] in _DISPLAYS[code]
+        if fits:
+            cards.append((f"{kind}{i}", value, card.comment))
+    return repeat * (dtype.itemsize if code != "L" else 1)
+
+
+def _check_text(name: str, tensor: torch.Tensor) -> None:
+    bad = ((tensor < 32) & (tensor != 0)) | (tensor > 126)
+    if bool(bad.any()):
+        row = int(bad.nonzero()[0, 0])
+        raise FitsFormatError(
+            f"column {name!r}, row {row}: uint8 of two axes is text, and these bytes are not ASCII; "
+            "for numbers say TFORMn = 'B' in the header"
+        )
+
+
+# ---------------------------------------------------------------------------- checksums
+
+
+def _add_checksums(unit: _Unit) -> None:
+    """DATASUM and CHECKSUM: 32-bit sums in ones' complement (appendix J)."""
+    data = 0
+    position = 0
+    for piece in unit.pieces():
+        data = _sum32(piece.reshape(-1), position, data)
+        position += piece.numel()
+    unit.header["DATASUM"] = str(data), "of the data"
+    unit.header["CHECKSUM"] = "0" * 16, "of this HDU"
+    header = torch.frombuffer(bytearray(unit.header.to_bytes()), dtype=torch.uint8)
+    unit.header["CHECKSUM"] = _encode(0xFFFFFFFF - _sum32(header, 0, data))
+
+
+def _sum32(data: torch.Tensor, position: int, total: int) -> int:
+    """`total` and the big-endian 32-bit words of `data`, whose first byte is byte `position` of them all."""
+    for byte in range(4):
+        total += int(data[(byte - position) % 4 :: 4].sum(dtype=torch.int64)) << (24 - 8 * byte)
+    while total >> 32:
+        total = (total & 0xFFFFFFFF) + (total >> 32)
+    return total
+
+
+def _encode(value: int) -> str:
+    """16 letters and digits whose sum, as four words, is `value`."""
+    letters = [0] * 16
+    for i in range(4):
+        byte = value >> (24 - 8 * i) & 0xFF
+        four = [byte // 4 + 48 + (byte % 4 if j == 0 else 0) for j in range(4)]
+        for j in (0, 2):
+            # step off the punctuation between digits, capitals and small letters
+            while any(58 <= letter <= 64 or 91 <= letter <= 96 for letter in four[j : j + 2]):
+                four[j] += 1
+                four[j + 1] -= 1
+        for j in range(4):
+            letters[4 * j + i] = four[j]
+    return "".join(map(chr, letters[-1:] + letters[:-1]))
+
+
+# ---------------------------------------------------------------------------- files
+
+
+def _write_whole(path: str | bytes, units: list[_Unit], overwrite: bool) -> None:
+    target = os.fsdecode(os.path.realpath(path))
+    if target.lower().endswith((".bz2", ".z", ".zip", ".xz")):
+        raise FitsUnsupported("of compressed files only .gz is written")
+    mode = _existing_mode(target, overwrite)
+    folder, name = os.path.split(target)
+    temporary = os.path.join(folder, f".{name[:100]}.{secrets.token_hex(6)}.tmp")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise os_error(error, "cannot write", path) from error
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            if mode is not None:
+                os.fchmod(descriptor, mode)
+            if target.lower().endswith(".gz"):
+                with gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0) as packed:
+                    _write_units(packed, units)
+            else:
+                _write_units(file, units)
+        _move(temporary, target, overwrite)
+    except OSError as error:
+        if isinstance(error, FitsError):
+            raise
+        raise os_error(error, "cannot write", path) from error
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
+
+
+def _write_units(file: BinaryIO | gzip.GzipFile, units: list[_Unit]) -> None:
+    for unit in units:
+        file.write(unit.header.to_bytes())
+        for piece in unit.pieces():
+            piece = piece.contiguous()
+            file.write(as_buffer(piece))
+
+
+def _existing_mode(target: str, overwrite: bool) -> int | None:
+    """The permissions of the file that will be replaced, None where there is none; refuses the rest."""
+    try:
+        info = os.stat(target)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise os_error(error, "cannot write", target) from error
+    if stat.S_ISDIR(info.st_mode):
+        raise os_error(IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)), "cannot write", target)
+    if not stat.S_ISREG(info.st_mode):
+        raise os_error(OSError(errno.EINVAL, "not a regular file"), "cannot write", target)
+    if not overwrite:
+        raise _exists(target)
+    return stat.S_IMODE(info.st_mode)
+
+
+def _move(temporary: str, target: str, overwrite: bool) -> None:
+    if overwrite:
+        os.replace(temporary, target)
+        return
+    try:
+        # unlike a rename, a link fails where somebody made the target in the meantime
+        os.link(temporary, target)
+    except FileExistsError:
+        raise _exists(target) from None
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+            raise
+        if os.path.exists(target):
+            raise _exists(target) from None
+        os.replace(temporary, target)
+
+
+def _exists(target: str) -> FitsIOError:
+    error = FitsFileExists("the file exists; overwrite=True replaces it", path=target)
+    error.errno = errno.EEXIST
+    return error
