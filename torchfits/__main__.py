@@ -1,0 +1,7 @@
+"""``python -m torchfits``: the ``torchfits`` command."""
+
+import sys
+
+from torchfits.cli import main
+
+sys.exit(main())
