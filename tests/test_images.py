@@ -132,7 +132,7 @@ def test_no_data(tmp_path):
         assert f[1].shape == f[1].read().shape == (2, 0, 3)
 
 
-@pytest.mark.parametrize("axes", [1, 2, 3, 7, 9, 10, 20, 64])
+@pytest.mark.parametrize("axes", [1, 2, 3, 7, 8, 9, 10, 20, 64])
 def test_many_axes(tmp_path, axes):
     shape = tuple([1] * max(axes - 4, 0) + [2, 3, 2, 3][: min(axes, 4)])
     array = np.arange(math.prod(shape), dtype=">i2")

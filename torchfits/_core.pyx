@@ -28,8 +28,8 @@ cdef dict WIDTHS = {
     TLOGICAL: 1, TBIT: 1, TBYTE: 1, TSBYTE: 1, TSHORT: 2, TUSHORT: 2, TINT: 4, TUINT: 4, TLONGLONG: 8,
     TULONGLONG: 8, TFLOAT: 4, TDOUBLE: 8, TCOMPLEX: 8, TDBLCOMPLEX: 16,
 }
-# fits_read_subset takes no more axes than this; fits_read_img takes any number
-MAX_SUBSET_AXES = 9
+# with the 9 that it admits, fits_read_subset reads past its arrays; fits_read_img takes any number
+MAX_SUBSET_AXES = 8
 # of tile-compressed images; with the 6 that it admits, cfitsio 4.2.0 leaves pixels unwritten
 MAX_COMPRESSED_AXES = 5
 # fitsio.h says READONLY, but a header of Python redefines that name as 1
@@ -205,7 +205,7 @@ cdef class Handle:
         cdef void *null = NULL
         cdef long long c_blank = NULL_UNDEFINED if blank is None else blank
         if not 1 <= len(first) == len(last) == len(step) <= MAX_SUBSET_AXES:
-            raise ValueError("1 to 9 axes")
+            raise ValueError("1 to 8 axes")
         for i in range(len(first)):
             c_first[i], c_last[i], c_step[i] = first[i], last[i], step[i]
             pixels *= (c_last[i] - c_first[i]) // c_step[i] + 1
