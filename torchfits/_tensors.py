@@ -58,6 +58,8 @@ def allocate(shape: Sequence[int], dtype: torch.dtype, device: torch.device | No
     except RuntimeError as error:
         if isinstance(error, torch.OutOfMemoryError) or "alloc" in str(error):
             raise MemoryError(f"no memory for a {dtype} tensor of shape {tuple(shape)}") from error
+        if "overflow" in str(error):  # of strides, also where there is no element
+            raise FitsUnsupported(f"an array of shape {tuple(shape)} is beyond torch") from error
         raise
 
 

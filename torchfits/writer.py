@@ -9,14 +9,14 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import torch
 
-from torchfits._tensors import OTHER_SIGN, STORED, as_buffer, big_endian
+from torchfits._tensors import BITPIX_OF_TFORM, OTHER_SIGN, STORED, as_buffer, big_endian
 from torchfits.errors import (
     FitsError,
     FitsFileExists,
@@ -30,6 +30,8 @@ from torchfits.source import Path, file_path
 
 # bytes of a tensor that are brought into FITS order at a time
 _PIECE = 1 << 24
+# bytes that a checksum takes side by side
+_SUMMED = 256
 
 Data = torch.Tensor | Mapping[str, torch.Tensor | Sequence[str]] | None
 
@@ -43,7 +45,7 @@ _SIGN_BIT = {
     torch.uint64: (torch.int64, -(2**63)),
 }
 _WIDENED = {torch.float16: torch.float32, torch.bfloat16: torch.float32}
-_TFORM = {8: "B", 16: "I", 32: "J", 64: "K", -32: "E", -64: "D"}
+_TFORM = {bitpix: letter for letter, bitpix in BITPIX_OF_TFORM.items()}
 _OTHER_TFORM = {torch.bool: "L", torch.complex64: "C", torch.complex128: "M"}
 
 # keywords that say how the data are stored, which is ours to say
@@ -53,8 +55,17 @@ _STRUCTURAL = re.compile(
     r"|Z(?:IMAGE|TABLE|CMPTYPE|BITPIX|NAXIS\d*|TILE\d+|TILELEN|NAME\d+|VAL\d+|QUANTIZ|DITHER0|SCALE|ZERO|BLANK)"
     r"|Z(?:SIMPLE|TENSION|EXTEND|BLOCKED|PCOUNT|GCOUNT|HECKSUM|DATASUM|MASKCMP|THEAP|FORM\d+|CTYP\d+)"
 )
-_OF_COLUMN = re.compile(r"(TTYPE|TFORM|TUNIT|TSCAL|TZERO|TNULL|TDISP|TDIM|TBCOL|TCOMM|TUCD|TUTYP)(\d+)")
-_DISPLAYS = {"A": "A", "L": "L"} | dict.fromkeys("BIJK", "IBOZ") | dict.fromkeys("EDCM", "FEDG")
+# keywords of one column, which follow it: its limits and coordinates too (section 8, table 22)
+_OF_COLUMN = re.compile(
+    r"(TTYPE|TFORM|TUNIT|TSCAL|TZERO|TNULL|TDISP|TDIM|TBCOL|TCOMM|TUCD|TUTYP|T[DL]M(?:IN|AX)"
+    r"|(?:T|\d{1,2})C(?:TYP?|UNI?|RPX?|RVL?|DLT|DE|ROT|NA)|\d\d(?:PC|CD))(\d+)([A-Z]?)"
+)
+_OURS_OF_COLUMN = {"TTYPE", "TFORM", "TSCAL", "TZERO", "TDIM", "TBCOL"}
+_TEXT_OF_COLUMN = {"TUNIT", "TCOMM", "TUCD", "TUTYP"}
+# what TDISPn may say (section 7.3.4, table 20)
+_REAL_DISPLAY = r"(F|E|EN|ES|D|G)\d+\.\d+(E\d+)?"
+_DISPLAYS = {"A": r"A\d+", "L": r"L\d+"} | dict.fromkeys("EDCM", _REAL_DISPLAY)
+_DISPLAYS |= dict.fromkeys("BIJK", rf"[IBOZ]\d+(\.\d+)?|{_REAL_DISPLAY}")
 
 
 def writeto(
@@ -82,7 +93,8 @@ def writeto(
             binary table in the first extension: tensors (rows,) or (rows, ...) of these dtypes and of bool,
             complex64 and complex128; lists of str. uint8 tensors of two or more axes are the
             characters of text; `header` may say TFORMn = 'B' to make them numbers. None: no data.
-        header: Keywords for this HDU, in their order; what says how data are stored is dropped. With a
+        header: Keywords for this HDU, in their order; what says how data are stored is dropped, and so are
+            cards that are not standard and what column n cannot have (TNULLn of reals). With a
             table, what belongs to columns (TUNITn, TDISPn, TNULLn, ...) follows the names in
             TTYPEn where there are such, else the numbers.
         ext_name: EXTNAME of this HDU.
@@ -93,9 +105,10 @@ def writeto(
     Raises:
         FitsFileExists: The file exists and `overwrite` is false.
         FitsIOError: As the operating system says.
-        FitsFormatError: Columns of different lengths, text that is not ASCII, a keyword that FITS
-            cannot hold.
-        FitsUnsupported: A dtype that FITS does not know.
+        FitsFormatError: Columns of different lengths, text that is not ASCII, a column name of more than
+            68 characters, a keyword that FITS cannot hold.
+        FitsUnsupported: A dtype that FITS does not know; a sparse, nested or meta tensor.
+        TypeError: An argument of another type.
 
     Example:
         >>> torchfits.writeto('new.fits', torch.zeros(2, 3), header={'OBJECT': 'M 31'}, overwrite=True)
@@ -106,6 +119,8 @@ def writeto(
     try:
         if compress is not None or quantize is not None:
             raise FitsUnsupported("tile-compressed images are read, not written yet")
+        if not isinstance(ext_name, str | None):
+            raise TypeError(f"ext_name must be a str, not {type(ext_name).__name__}")
         given = Header(header if header is not None else ())
         if isinstance(data, Mapping):
             units = [_primary(None, Header(), extend=True), _table(data, given, ext_name)]
@@ -113,10 +128,7 @@ def writeto(
             units = [_primary(data, given, ext_name=ext_name)]
         else:
             raise TypeError(f"data must be a tensor, a dict of columns or None, not {type(data).__name__}")
-        if checksum:
-            for unit in units:
-                _add_checksums(unit)
-        _write_whole(name, units, overwrite)
+        _write_whole(name, units, overwrite, checksum)
     except FitsError as error:
         error.locate(path=name)
         raise
@@ -178,10 +190,11 @@ def _primary(
     if data is None:
         header["BITPIX"], header["NAXIS"] = (8, "no data"), 0
     else:
-        if data.is_complex() or data.dtype not in {*_STORED_AS, *_WIDENED, torch.bool}:
+        _check_memory(data, "an image")
+        if data.dtype not in {*_STORED_AS, *_WIDENED, torch.bool}:
             raise FitsUnsupported(f"FITS has no images of {data.dtype}")
         data = data.reshape(1) if data.ndim == 0 else data
-        data = data.to(torch.uint8) if data.dtype == torch.bool else data
+        data = data.view(torch.uint8) if data.dtype == torch.bool else data
         if data.ndim > 999:
             raise FitsUnsupported(f"FITS images have at most 999 axes, not {data.ndim}")
         bitpix, zero = _STORED_AS[_WIDENED.get(data.dtype, data.dtype)]
@@ -196,8 +209,14 @@ def _primary(
         size = data.numel() * abs(bitpix) // 8
     if extend:
         header["EXTEND"] = True
-    _take_over(header, given, ext_name)
+    _take_over(header, _columns_of(given, [])[1], ext_name)
     return _Unit(header, [] if data is None else [data], size)
+
+
+def _check_memory(tensor: torch.Tensor, what: str) -> None:
+    if tensor.is_nested or tensor.layout != torch.strided or tensor.is_meta:
+        kind = "nested" if tensor.is_nested else "meta" if tensor.is_meta else tensor.layout
+        raise FitsUnsupported(f"{what} of a {kind} tensor: only dense tensors are written")
 
 
 def _take_over(header: Header, given: Header, ext_name: str | None) -> None:
@@ -249,12 +268,17 @@ def _column_tensor(name: str, column: Any) -> torch.Tensor:
     if isinstance(column, torch.Tensor):
         if column.is_nested:
             raise FitsUnsupported(f"column {name!r}: variable-length columns are read, not written yet")
+        _check_memory(column, f"column {name!r}")
         if column.ndim == 0:
             raise FitsFormatError(f"column {name!r} is a number, not a column of them")
         if column.dtype not in {*_STORED_AS, *_WIDENED, *_OTHER_TFORM}:
             raise FitsUnsupported(f"column {name!r}: FITS has no {column.dtype}")
         return column
-    if isinstance(column, str) or not all(isinstance(text, str) for text in column):
+    if (
+        isinstance(column, str)
+        or not isinstance(column, Iterable)
+        or not all(isinstance(text, str) for text in column)
+    ):
         raise TypeError(f"column {name!r} must be a tensor or a list of str")
     texts = []
     for row, text in enumerate(column):
@@ -272,6 +296,8 @@ def _check_names(names: Mapping[str, Any]) -> None:
     for name in names:
         if not isinstance(name, str) or not name.strip() or not name.isascii() or not name.isprintable():
             raise FitsFormatError(f"a column name is printable ASCII, not {name!r}")
+        if len(name.strip().replace("'", "''")) > 68:
+            raise FitsFormatError(f"a column name has at most 68 characters: {name!r}")
         if name.strip().upper() in seen:
             raise FitsFormatError(f"column names differ by more than case: {name!r} comes twice")
         seen.add(name.strip().upper())
@@ -279,15 +305,16 @@ def _check_names(names: Mapping[str, Any]) -> None:
         raise FitsFormatError(f"a table has at most 999 columns, not {len(seen)}")
 
 
-def _columns_of(given: Header, names: list[str]) -> tuple[dict[int, dict[str, Card]], Header]:
-    """The cards of `given` that describe our columns, by column number from 1; and the other cards."""
+def _columns_of(given: Header, names: list[str]) -> tuple[dict[int, dict[tuple[str, str], Card]], Header]:
+    """The cards of `given` that describe our columns, by number from 1, and there by the keyword's parts
+    before and after the number; and the other cards."""
     by_name = {name.strip().upper(): i for i, name in enumerate(names, 1)}
     ttypes = {
         match[2]: str(card.value).strip().upper()
         for card in given.cards
         if (match := _OF_COLUMN.fullmatch(card.keyword)) and match[1] == "TTYPE"
     }
-    described: dict[int, dict[str, Card]] = {}
+    described: dict[int, dict[tuple[str, str], Card]] = {}
     rest = Header()
     for card in given.cards:
         match = _OF_COLUMN.fullmatch(card.keyword)
@@ -296,12 +323,12 @@ def _columns_of(given: Header, names: list[str]) -> tuple[dict[int, dict[str, Ca
             continue
         number = by_name.get(ttypes.get(match[2], "")) if ttypes else int(match[2])
         if number is not None and number <= len(names):
-            described.setdefault(number, {})[match[1]] = card
+            described.setdefault(number, {})[match[1], match[3]] = card
     return described, rest
 
 
 def _add_column(
-    cards: list[tuple], i: int, name: str, tensor: torch.Tensor, described: dict[str, Card]
+    cards: list[tuple], i: int, name: str, tensor: torch.Tensor, described: dict[tuple[str, str], Card]
 ) -> int:
     """Append the cards of column `i`; returns its bytes in a row."""
     dtype = _WIDENED.get(tensor.dtype, tensor.dtype)
@@ -312,7 +339,7 @@ def _add_column(
     else:
         bitpix, zero = _STORED_AS[dtype]
         code = _TFORM[bitpix]
-    wanted = described["TFORM"].value if "TFORM" in described else ""
+    wanted = described["TFORM", ""].value if ("TFORM", "") in described else ""
     if dtype == torch.uint8 and tensor.ndim > 1 and not re.fullmatch(r"\d*B", str(wanted).strip()):
         _check_text(name, tensor)
         code = "A"
@@ -322,14 +349,26 @@ def _add_column(
         cards.append((f"TDIM{i}", f"({','.join(str(n) for n in reversed(tensor.shape[1:]))})"))
     if zero:
         cards += [(f"TSCAL{i}", 1), (f"TZERO{i}", zero)]
-    for kind, card in described.items():
-        value = card.value
-        fits = kind in ("TUNIT", "TCOMM", "TUCD", "TUTYP")
-        fits |= kind == "TNULL" and code in "BIJK" and isinstance(value, int)
-        fits |= kind == "TDISP" and isinstance(value, str) and value.strip()[:1] in _DISPLAYS[code]
-        if fits:
-            cards.append((f"{kind}{i}", value, card.comment))
+    cards += [
+        (f"{kind}{i}{version}", card.value, card.comment)
+        for (kind, version), card in described.items()
+        if _suits(kind, card.value, code)
+    ]
     return repeat * (dtype.itemsize if code != "L" else 1)
+
+
+def _suits(kind: str, value: Any, code: str) -> bool:
+    """Whether a card that came with a column suits the column as we store it."""
+    if kind == "TNULL":
+        if code not in "BIJK" or type(value) is not int:
+            return False
+        stored = torch.iinfo(STORED[BITPIX_OF_TFORM[code]])
+        return stored.min <= value <= stored.max
+    if kind == "TDISP":
+        return isinstance(value, str) and re.fullmatch(_DISPLAYS[code], value) is not None
+    if kind in _TEXT_OF_COLUMN:
+        return isinstance(value, str)
+    return kind not in _OURS_OF_COLUMN
 
 
 def _check_text(name: str, tensor: torch.Tensor) -> None:
@@ -360,8 +399,13 @@ def _add_checksums(unit: _Unit) -> None:
 
 def _sum32(data: torch.Tensor, position: int, total: int) -> int:
     """`total` and the big-endian 32-bit words of `data`, whose first byte is byte `position` of them all."""
-    for byte in range(4):
-        total += int(data[(byte - position) % 4 :: 4].sum(dtype=torch.int64)) << (24 - 8 * byte)
+    for part in data.split(_PIECE):
+        before = position % 4
+        words = torch.nn.functional.pad(part, (before, -(before + len(part)) % _SUMMED))
+        # many sums side by side, which a processor does at once; int32 holds those of a piece
+        sums = words.view(-1, _SUMMED).sum(0, dtype=torch.int32).view(-1, 4).sum(0).tolist()
+        total += sum(value << (24 - 8 * byte) for byte, value in enumerate(sums))
+        position += len(part)
     while total >> 32:
         total = (total & 0xFFFFFFFF) + (total >> 32)
     return total
@@ -386,13 +430,16 @@ def _encode(value: int) -> str:
 # ---------------------------------------------------------------------------- files
 
 
-def _write_whole(path: str | bytes, units: list[_Unit], overwrite: bool) -> None:
+def _write_whole(path: str | bytes, units: list[_Unit], overwrite: bool, checksum: bool) -> None:
     target = os.fsdecode(os.path.realpath(path))
     if target.lower().endswith((".bz2", ".z", ".zip", ".xz")):
         raise FitsUnsupported("of compressed files only .gz is written")
     mode = _existing_mode(target, overwrite)
+    if checksum:
+        for unit in units:
+            _add_checksums(unit)
     folder, name = os.path.split(target)
-    temporary = os.path.join(folder, f".{name[:100]}.{secrets.token_hex(6)}.tmp")
+    temporary = os.path.join(folder, f".{name[:40]}.{secrets.token_hex(6)}.tmp")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     except OSError as error:
