@@ -19,13 +19,13 @@ from torchfits.source import identity as file_identity
 
 # the names are those of torch dtypes
 cdef dict TYPES = {
-    "bool": TLOGICAL, "bits": TBIT,
+    "bits": TBIT,
     "uint8": TBYTE, "int8": TSBYTE, "int16": TSHORT, "uint16": TUSHORT, "int32": TINT, "uint32": TUINT,
     "int64": TLONGLONG, "uint64": TULONGLONG, "float32": TFLOAT, "float64": TDOUBLE,
     "complex64": TCOMPLEX, "complex128": TDBLCOMPLEX,
 }
 cdef dict WIDTHS = {
-    TLOGICAL: 1, TBIT: 1, TBYTE: 1, TSBYTE: 1, TSHORT: 2, TUSHORT: 2, TINT: 4, TUINT: 4, TLONGLONG: 8,
+    TBIT: 1, TBYTE: 1, TSBYTE: 1, TSHORT: 2, TUSHORT: 2, TINT: 4, TUINT: 4, TLONGLONG: 8,
     TULONGLONG: 8, TFLOAT: 4, TDOUBLE: 8, TCOMPLEX: 8, TDBLCOMPLEX: 16,
 }
 # with the 9 that it admits, fits_read_subset reads past its arrays; fits_read_img takes any number
@@ -258,7 +258,7 @@ cdef class Handle:
         Args:
             start: Byte offset of the header.
             columns: (number from 1, name of the dtype, elements a row, TSCAL, TZERO, address, size) each;
-                the dtype 'bytes' gives the characters of an A column as they are.
+                the dtype 'bytes' gives the bytes of an A or L column as they are.
             first_row: 0-based.
         """
         cdef long long row, n
@@ -284,7 +284,7 @@ cdef class Handle:
                 stride[i] = elements * WIDTHS[type[i]]
                 if stride[i] * rows != size:
                     raise ValueError("the rows and the memory differ in size")
-                if type[i] != TBIT and type[i] != TLOGICAL:
+                if type[i] != TBIT:
                     fits_set_tscale(self.fptr, column, scale, zero, &status)
             with nogil:
                 row = 0
@@ -310,9 +310,9 @@ cdef class Handle:
                           <void *>(address + row * bits), NULL, status)
 
     cdef int _as_bytes(self, int column) except -1:
-        """Let cfitsio take a character column for the bytes it is; it would parse them as numbers."""
+        """Let cfitsio take a character or logical column for the bytes it is; it would interpret them."""
         cdef tcolumn *c = &self.fptr.Fptr.tableptr[column - 1]
-        if c.tdatatype == TSTRING or c.tdatatype == -TSTRING:
+        if c.tdatatype in (TSTRING, -TSTRING, TLOGICAL, -TLOGICAL):
             c.tdatatype = TBYTE if c.tdatatype > 0 else -TBYTE
             c.twidth = 1
         return 0
@@ -351,7 +351,7 @@ cdef class Handle:
             width = WIDTHS[type]
             if <size_t>(total * width) != size:
                 raise ValueError("the rows and the memory differ in size")
-            if type != TBIT and type != TLOGICAL:
+            if type != TBIT:
                 fits_set_tscale(self.fptr, column, scale, zero, &status)
             with nogil:
                 for row in range(counts.shape[0]):

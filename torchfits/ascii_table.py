@@ -75,7 +75,7 @@ def parse_column(rows: bytes, row_bytes: int, column: Column) -> torch.Tensor:
 
 
 def _integer(text: bytes) -> int:
-    if b"_" in text:  # Python's own grouping of digits
+    if b"_" in text or len(text) > 300:  # Python's own grouping of digits; beyond a double
         raise ValueError
     return int(text)
 

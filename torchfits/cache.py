@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import resource
 import threading
@@ -40,6 +41,7 @@ class OpenFile:
         self.cached = False
         self._hdus: list[layout.Hdu] = []
         self._complete = False
+        self._failure: FitsFormatError | None = None  # what ended the walk
         self._layouts: dict[int, layout.ImageLayout | layout.TileLayout | layout.TableLayout] = {}
         self._lock = threading.RLock()
         self._handle: Handle | None = None
@@ -51,10 +53,14 @@ class OpenFile:
         with self._lock:
             while len(self._hdus) <= index and not self._complete:
                 self._check_open()
+                if self._failure is not None:
+                    raise copy.copy(self._failure)
                 try:
                     hdu = layout.next_hdu(self.source, self._hdus[-1] if self._hdus else None)
                 except FitsError as error:
                     error.locate(path=self.path)
+                    if isinstance(error, FitsFormatError):
+                        self._failure = copy.copy(error)
                     raise
                 if hdu is None:
                     self._complete = True
@@ -87,7 +93,7 @@ class OpenFile:
         try:
             self._check_open()
             self.check_data(hdu)
-            if isinstance(self.source, InflatedSource):
+            if isinstance(self.source, InflatedSource) or self.source.available(hdu.end) < hdu.end:
                 # cfitsio reads whole blocks, and a handle keeps its buffer only as long as one read
                 data = self.source.buffer(hdu.end)
                 handle = Handle(memory=data + bytes(-len(data) % layout.BLOCK))

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from torchfits._direct import check_tiles
 from torchfits.errors import FitsFormatError
 from torchfits.header import Card, Header
-from torchfits.layout import ELEMENT_BYTES, Hdu, TileLayout
+from torchfits.layout import ELEMENT_BYTES, Hdu, TileLayout, integer
 from torchfits.source import Source
 
 _DESCRIPTOR = {"P": struct.Struct(">ii"), "Q": struct.Struct(">qq")}
@@ -38,7 +38,8 @@ def image_header(header: Header) -> Header:
     """The header of the image that the table with `header` stands for, as it was before compression."""
     first = ("SIMPLE", True) if "ZSIMPLE" in header else ("XTENSION", header.get("ZTENSION", "IMAGE"))
     cards = [Card(*first)]
-    for keyword in ("ZBITPIX", "ZNAXIS", *(f"ZNAXIS{i + 1}" for i in range(header["ZNAXIS"]))):
+    axes = [f"ZNAXIS{i + 1}" for i in range(integer(header, "ZNAXIS", 1, 999))]
+    for keyword in ("ZBITPIX", "ZNAXIS", *axes):
         cards.append(Card(keyword[1:], header[keyword], header.comments[keyword]))
     for card in header.cards:
         keyword = card.keyword

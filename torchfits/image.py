@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import cast
 
 import torch
@@ -18,7 +19,7 @@ from torchfits._tensors import (
     check_out,
     value_dtype,
 )
-from torchfits.errors import FitsError, FitsFormatError, FitsUnsupported
+from torchfits.errors import FitsError, FitsFormatError, FitsUnsupported, FitsWarning
 from torchfits.hdu import HDU
 from torchfits.header import Header
 from torchfits.layout import ImageLayout, Section, TileLayout, resolve_section
@@ -60,7 +61,17 @@ class ImageHDU(HDU):
     def read_header(self) -> Header:
         """A copy of the header; of a tile-compressed image, the header of the image it stands for."""
         header = super().read_header()
-        return compression.image_header(header) if self._hdu.kind == "bintable" else header
+        if self._hdu.kind != "bintable":
+            return header
+        try:
+            return compression.image_header(header)
+        except FitsError as error:
+            warnings.warn(
+                f"HDU {self.index}: the header is that of the table, not of the image: {error}",
+                FitsWarning,
+                stacklevel=2,
+            )
+            return header
 
     def __getitem__(self, section: Section) -> torch.Tensor:
         return self.read(section)

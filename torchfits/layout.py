@@ -18,17 +18,18 @@ from torchfits.source import Source
 
 BLOCK = 2880
 CARD = 80
-MAX_HEADER = 1 << 28
+MAX_HEADER = 1 << 27
+MAX_PIECE = 364 * BLOCK  # about 1 MB
 MAX_OFFSET = 2**63 - 1
 
 _BITPIX = (8, 16, 32, 64, -32, -64)
 _END = re.compile(rb"END {77}")
 # TFORM letter -> bytes of one element; bits are packed
 ELEMENT_BYTES = {"L": 1, "B": 1, "A": 1, "I": 2, "J": 4, "E": 4, "K": 8, "D": 8, "C": 8, "M": 16}
-_TFORM = re.compile(r"\s*(\d*)([LXBIJKAEDCMPQ])(.*)", re.IGNORECASE | re.DOTALL)
+_TFORM = re.compile(r"\s*(\d{0,18})([LXBIJKAEDCMPQ])(.*)", re.IGNORECASE | re.DOTALL)
 _DESCRIPTOR = re.compile(r"([LXBIJKAEDCM])\s*(?:\(\s*(\d*)\s*\))?", re.IGNORECASE)
-_ASCII_TFORM = re.compile(r"\s*([AIJFED])(\d+)(?:\.(\d+))?\s*$", re.IGNORECASE)
-_TDIM = re.compile(r"\s*\(\s*(\d+(?:\s*,\s*\d+)*)\s*\)\s*$")
+_ASCII_TFORM = re.compile(r"\s*([AIJFED])0*([1-9]\d{0,17})(?:\.(\d{1,2}))?\s*$", re.IGNORECASE)
+_TDIM = re.compile(r"\s*\(\s*(\d{1,18}(?:\s*,\s*\d{1,18})*)\s*\)\s*$")
 _TABLES = {"BINTABLE": "bintable", "A3DTABLE": "bintable", "3DTABLE": "bintable", "TABLE": "table"}
 
 
@@ -142,12 +143,12 @@ def read_header_bytes(source: Source, start: int, head: bytes) -> bytes:
 
     `head` is its first block, already read.
     """
-    pieces, scanned, piece = [head], 0, head
+    scanned, piece = 0, head
     while True:
         for match in _END.finditer(piece):
             if match.start() % CARD == 0:
-                pieces[-1] = piece[: -(-match.end() // BLOCK) * BLOCK]
-                return b"".join(pieces)
+                size = -(-match.end() // BLOCK) * BLOCK
+                return source.read(start, scanned + size) if scanned else piece[:size]
         scanned += len(piece)
         if len(piece) % BLOCK or not piece or scanned >= MAX_HEADER:
             reason = f"{MAX_HEADER} bytes passed" if scanned >= MAX_HEADER else "the file ends"
@@ -159,8 +160,7 @@ def read_header_bytes(source: Source, start: int, head: bytes) -> bytes:
             raise FitsFormatError(
                 "the header turns into binary data before its END", offset=start + scanned - BLOCK
             )
-        piece = source.read(start + scanned, min(scanned, 1 << 20))
-        pieces.append(piece)
+        piece = source.read(start + scanned, min(scanned, MAX_PIECE))
 
 
 def _is_text(block: bytes) -> bool:
@@ -179,7 +179,8 @@ def next_hdu(source: Source, previous: Hdu | None) -> Hdu | None:
     if index and not head:
         return None
     if index == 0 and head[:8].rstrip() != b"SIMPLE":
-        raise FitsFormatError("not a FITS file: it does not begin with SIMPLE", hdu=0, offset=0)
+        damage = f" ({source.damage})" if source.damage else ""
+        raise FitsFormatError(f"not a FITS file: it does not begin with SIMPLE{damage}", hdu=0, offset=0)
     if index and head[:8].rstrip() != b"XTENSION":
         what = "padding" if not head.strip(b"\0 ") else "bytes that are no HDU"
         warnings.warn(
@@ -329,7 +330,9 @@ def tile_layout(hdu: Hdu) -> TileLayout:
     quantized = bitpix < 0 and ("ZSCALE" in columns or "ZSCALE" in header)
     if bitpix < 0 and not quantized and codec not in ("GZIP_1", "GZIP_2", "NOCOMPRESS"):
         raise FitsFormatError(f"{codec} compresses integers; floats need ZSCALE and ZZERO")
-    if quantized and header.get("ZQUANTIZ", "NO_DITHER") not in (None, "NO_DITHER", "NONE"):
+    if quantized and (method := _text(header, "ZQUANTIZ", "NO_DITHER")) not in ("NO_DITHER", "NONE"):
+        if method not in ("SUBTRACTIVE_DITHER_1", "SUBTRACTIVE_DITHER_2"):
+            raise FitsUnsupported(f"ZQUANTIZ = {method!r} is no quantization that is known")
         integer(header, "ZDITHER0", 1, 10000, 1)
     image = _scaled_image(header, bitpix, axes, "ZBLANK" if "ZBLANK" in header else "BLANK")
     return TileLayout(

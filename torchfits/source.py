@@ -88,6 +88,10 @@ class FileSource:
         """How many bytes there are, counted no further than `end`."""
         return min(self.size, end)
 
+    def buffer(self, end: int) -> bytes:
+        """All bytes up to `end`."""
+        return self.read(0, end)
+
     def after_fork(self) -> None:
         """Reads are by position, so a child may go on with the descriptor it inherited."""
 

@@ -34,8 +34,12 @@ logging.getLogger("torch.fx._symbolic_trace").addFilter(
 
 # bytes of rows that are read before going on to the next column
 _CHUNK = 1 << 17
+# how the engine is asked for these; it would interpret the letters
+_AS_STORED = {"A": "bytes", "L": "bytes", "X": "bits"}
 # a heap whose arrays overlap may be unfolded to this many times its size
 _MAX_UNFOLDING = 16
+# rows that take no byte of the file are believed up to this number
+_MAX_EMPTY_ROWS = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +118,8 @@ class TableHDU(HDU):
         try:
             if rows is not None and not isinstance(rows, slice):
                 raise SectionError(f"rows must be a slice, not {rows!r}")
+            if self._hdu.header.get("ZTABLE") is True:
+                raise FitsUnsupported("a tile-compressed table; funpack makes a plain one of it")
             wanted = self._choose(table, columns)
             ((span,), _) = resolve_section(rows, (table.nrows,))
             for column in wanted:
@@ -175,7 +181,7 @@ class TableHDU(HDU):
             return _jagged(
                 torch.empty(0, dtype=self._dtype(column)), torch.zeros(rows + 1, dtype=torch.int64)
             )
-        return torch.empty((rows, *column.shape), dtype=self._dtype(column))
+        return allocate((rows, *column.shape), self._dtype(column))
 
     def _read_ascii(
         self, handle: Handle, table: TableLayout, columns: list[Column], first: int, count: int
@@ -195,21 +201,27 @@ class TableHDU(HDU):
                 continue
             dtype = self._dtype(column)
             tensor = result[column.name] = allocate((count, *column.shape), dtype)
-            name = {"A": "bytes", "X": "bits"}.get(column.code, str(dtype).removeprefix("torch."))
+            if not tensor.numel():  # there may be any number of rows without bytes
+                continue
+            name = _AS_STORED.get(column.code, str(dtype).removeprefix("torch."))
             wanted.append(
                 (column.index + 1, name, column.repeat, column.scale, column.zero, *address(tensor))
             )
-        handle.read_columns(self._hdu.start, wanted, first, count, max(_CHUNK // max(table.row_bytes, 1), 1))
+        if wanted:
+            chunk = max(_CHUNK // max(table.row_bytes, 1), 1)
+            handle.read_columns(self._hdu.start, wanted, first, count, chunk)
         for column in columns:
             if column.code == "L":
-                _only_true(result[column.name])
+                _to_bool(result[column.name])
         return result
 
     def _read_ragged(self, handle: Handle, table: TableLayout, column: Column, span: range) -> torch.Tensor:
         first, count = span[0], span[-1] - span[0] + 1
-        offsets_of, dtype = torch.zeros(len(span) + 1, dtype=torch.int64), self._dtype(column)
+        dtype = self._dtype(column)
         if not column.width:  # TFORM 0P: no array in any row
-            return _jagged(torch.empty(0, dtype=dtype), offsets_of)
+            if len(span) > _MAX_EMPTY_ROWS:
+                raise FitsUnsupported(f"column {column.name!r}: {len(span)} rows that hold nothing")
+            return self._empty(column, len(span))
         lengths, offsets = torch.empty(count, dtype=torch.int64), torch.empty(count, dtype=torch.int64)
         handle.read_descriptors(
             self._hdu.start, column.index + 1, first, count, lengths.data_ptr(), offsets.data_ptr(), count * 8
@@ -241,7 +253,7 @@ class TableHDU(HDU):
                 f"{_MAX_UNFOLDING} times the heap"
             )
         values = allocate((int(lengths.sum()),), dtype)
-        name = {"A": "bytes", "X": "bits"}.get(column.element, str(dtype).removeprefix("torch."))
+        name = _AS_STORED.get(column.element, str(dtype).removeprefix("torch."))
         handle.read_ragged(
             self._hdu.start,
             column.index + 1,
@@ -253,7 +265,8 @@ class TableHDU(HDU):
             *address(values),
         )
         if column.element == "L":
-            _only_true(values)
+            _to_bool(values)
+        offsets_of = torch.zeros(len(span) + 1, dtype=torch.int64)
         torch.cumsum(lengths[:: span.step], 0, out=offsets_of[1:])
         return _jagged(values, offsets_of)
 
@@ -272,9 +285,10 @@ def _masked(lengths: torch.Tensor, step: int) -> torch.Tensor:
     return kept
 
 
-def _only_true(tensor: torch.Tensor) -> None:
-    # cfitsio passes illegal letters on as they are, and a torch.bool holds 0 or 1
-    tensor.view(torch.uint8).eq_(1)
+def _to_bool(tensor: torch.Tensor) -> None:
+    """Make the letters in the memory of a bool tensor 0 and 1: T is true, and the 1 of careless writers."""
+    letters = tensor.view(torch.uint8)
+    letters.copy_((letters == ord("T")) | (letters == 1))
 
 
 def _jagged(values: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:

@@ -327,7 +327,7 @@ int tf_check_plio(const uint8_t *be_in, size_t in_n, size_t npix)
             return TF_BAD_HEADER;
         length = ((size_t)word_at(be_in, 4) << 15) + (size_t)word_at(be_in, 3);
         i = (size_t)word_at(be_in, 1);
-        if (length == 0)
+        if (length == 0 || i > length)
             return TF_BAD_HEADER; /* cfitsio would return without setting a pixel */
     }
     if (length > words)
