@@ -212,7 +212,13 @@ def cache_info() -> CacheInfo:
 
 
 def cache_clear() -> None:
-    """Close the kept files that nobody uses, forget the others, and set the counters to zero."""
+    """Close the kept files that nobody uses, forget the others, and set the counters to zero.
+
+    Example:
+        >>> torchfits.cache_clear()
+        >>> torchfits.cache_info().currsize
+        0
+    """
     global _hits, _misses
     with _lock:
         unused = _evict(list(_open))
@@ -222,7 +228,11 @@ def cache_clear() -> None:
 
 
 def cache_limit(files: int) -> None:
-    """Keep at most `files` files open; 0 keeps none. Each takes up to two descriptors."""
+    """Keep at most `files` files open; 0 keeps none. Each takes up to two descriptors.
+
+    Example:
+        >>> torchfits.cache_limit(torchfits.cache_info().maxsize)
+    """
     global _limit
     if isinstance(files, bool) or not isinstance(files, int) or files < 0:
         raise ValueError(f"cache_limit takes a number of files from 0, not {files!r}")
