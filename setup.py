@@ -82,7 +82,9 @@ class Build(build_ext):
         target.write_text(text)
 
 
+DIRECTIVES = {"language_level": 3, "autotestdict": False, "auto_pickle": False}
+
 setup(
-    ext_modules=cythonize(EXTENSIONS, build_dir="build/cython", compiler_directives={"language_level": 3}),
+    ext_modules=cythonize(EXTENSIONS, build_dir="build/cython", compiler_directives=DIRECTIVES),
     cmdclass={"build_ext": Build},
 )

@@ -4,6 +4,7 @@ cdef extern from "fitsio.h" nogil:
     ctypedef long long LONGLONG
 
     ctypedef struct tcolumn:
+        LONGLONG tbcol
         int tdatatype
         LONGLONG trepeat
         long twidth
@@ -12,7 +13,10 @@ cdef extern from "fitsio.h" nogil:
         LONGLONG *headstart
         int maxhdu
         int curhdu
+        int hdutype
+        int compressimg
         int tfield
+        LONGLONG numrows
         tcolumn *tableptr
         float quantize_level
         int hcomp_smooth
@@ -23,6 +27,7 @@ cdef extern from "fitsio.h" nogil:
     const float CFITSIO_VERSION
     # not by its name: structmember.h of Python redefines READONLY as 1, which cfitsio takes for READWRITE
     const int TBIT, TBYTE, TSBYTE, TLOGICAL, TUSHORT, TSHORT, TUINT, TINT, TULONGLONG, TLONGLONG
+    const int IMAGE_HDU
     const int TFLOAT, TDOUBLE, TCOMPLEX, TDBLCOMPLEX, TSTRING
 
     int fits_open_diskfile(fitsfile **fptr, const char *name, int mode, int *status)
@@ -39,8 +44,8 @@ cdef extern from "fitsio.h" nogil:
                       void *array, int *any_null, int *status)
     int fits_read_col(fitsfile *fptr, int type, int column, LONGLONG row, LONGLONG element, LONGLONG count,
                       void *null, void *array, int *any_null, int *status)
-    int fits_read_tblbytes(fitsfile *fptr, LONGLONG row, LONGLONG first, LONGLONG count, unsigned char *values,
-                           int *status)
+    int fits_read_tblbytes(fitsfile *fptr, LONGLONG row, LONGLONG first, LONGLONG count,
+                           unsigned char *values, int *status)
     int fits_read_descriptsll(fitsfile *fptr, int column, LONGLONG row, LONGLONG count, LONGLONG *lengths,
                               LONGLONG *addresses, int *status)
     int fits_read_errmsg(char *message)

@@ -1,6 +1,8 @@
 from array import array
 from collections.abc import Sequence
 
+from typing_extensions import Self, disjoint_base
+
 from torchfits.source import Identity
 
 MAX_SUBSET_AXES: int
@@ -9,10 +11,11 @@ MAX_COMPRESSED_AXES: int
 def cfitsio_version() -> str: ...
 def cfitsio_reentrant() -> bool: ...
 
+@disjoint_base
 class Handle:
-    def __init__(
-        self, path: str | bytes | None = None, identity: Identity | None = None, memory: bytes | None = None
-    ) -> None: ...
+    def __new__(
+        cls, path: str | bytes | None = None, identity: Identity | None = None, memory: bytes | None = None
+    ) -> Self: ...
     def close(self) -> None: ...
     def abandon(self) -> None: ...
     def read_subset(

@@ -14,7 +14,7 @@ from libc.math cimport NAN
 from libc.stdint cimport int64_t
 from posix.unistd cimport getpid
 from torchfits._cfitsio cimport *
-from torchfits.errors import CLASS_OF_STATUS, FitsFormatError, FitsIOError, FitsUnsupported
+from torchfits import errors
 from torchfits.source import identity as file_identity
 
 # the names are those of torch dtypes
@@ -56,15 +56,16 @@ cdef list _messages():
     lines = []
     while fits_read_errmsg(text):
         lines.append(text.decode("latin-1"))
-    return lines
+    # the number in this one is that of a slot in cfitsio's table
+    return [line for line in lines if not line.startswith("Failed to move to HDU")]
 
 
 cdef int check(int status, str doing) except -1:
-    """Raise the error that `status` stands for; the messages of cfitsio are shared by all threads, so only text."""
+    """Raise the error that `status` stands for; cfitsio's messages are shared by all threads: only text."""
     if status <= 0:
         return 0
     messages = _messages()
-    raise CLASS_OF_STATUS.get(status, FitsFormatError)(
+    raise errors.CLASS_OF_STATUS.get(status, errors.FitsFormatError)(
         f"cfitsio cannot {doing}", status=status, messages=tuple(messages)
     )
 
@@ -137,19 +138,27 @@ cdef class Handle:
         self.pid = getpid()
         if self.path is None:
             with nogil:
-                fits_open_memfile(&self.fptr, b"memory", READ_ONLY, &self.buffer, &self.buffer_size, 0, NULL, &status)
+                fits_open_memfile(&self.fptr, b"memory", READ_ONLY, &self.buffer, &self.buffer_size, 0, NULL,
+                                  &status)
         else:
             if len(self.path) > 1000:
-                raise FitsUnsupported("cfitsio takes file names of at most 1000 bytes")
+                raise errors.FitsUnsupported("cfitsio takes file names of at most 1000 bytes")
             name = self.path
             with nogil:
                 fits_open_diskfile(&self.fptr, name, READ_ONLY, &status)
         if status > 0:
             self.fptr = NULL
+            if self.path is not None:
+                # cfitsio does not say why, the system does
+                try:
+                    os.close(os.open(self.path, os.O_RDONLY))
+                except OSError as error:
+                    fits_clear_errmsg()
+                    raise errors.os_error(error, "cannot open the file") from error
         check(status, "open the file")
         if self.path is not None and file_identity(self.path) != self.identity:
             self._drop()
-            raise FitsIOError("the file changed on disk since it was opened")
+            raise errors.FitsIOError("the file changed on disk since it was opened")
         return 0
 
     cdef int _seek(self, long long start) except -1:
@@ -180,6 +189,10 @@ cdef class Handle:
                 check(status, "read the header")
             finally:
                 self._drop()
+        if self.fptr.Fptr.hdutype == IMAGE_HDU and not self.fptr.Fptr.compressimg and self.fptr.Fptr.tfield:
+            # the pixels begin where the data do and are there once, whatever a stray PCOUNT or GCOUNT says
+            self.fptr.Fptr.tableptr[1].tbcol = 0
+            self.fptr.Fptr.numrows = 1
         self.at = start
         return 0
 
@@ -223,7 +236,8 @@ cdef class Handle:
             with nogil:
                 fits_set_bscale(self.fptr, scale, zero, &status)
                 fits_set_imgnull(self.fptr, c_blank, &status)
-                fits_read_subset(self.fptr, type, c_first, c_last, c_step, null, <void *>address, &any_null, &status)
+                fits_read_subset(self.fptr, type, c_first, c_last, c_step, null, <void *>address, &any_null,
+                                 &status)
             self._check_read(status, "read the image")
 
     def read_pixels(self, long long start, str dtype, double scale, double zero, blank, bint nan_nulls,
@@ -246,7 +260,8 @@ cdef class Handle:
             fits_set_imgnull(self.fptr, c_blank, &status)
             for first in runs:
                 with nogil:
-                    fits_read_img(self.fptr, type, first + 1, count, null, <void *>address, &any_null, &status)
+                    fits_read_img(self.fptr, type, first + 1, count, null, <void *>address, &any_null,
+                                  &status)
                 address += stride
             self._check_read(status, "read the image")
 
@@ -295,15 +310,17 @@ cdef class Handle:
                             continue
                         if type[i] == TBIT:
                             # cfitsio would run on through the pad bits of a row
-                            self._read_bits(number[i], first_row + row, n, repeat[i], address[i] + row * stride[i], &status)
+                            self._read_bits(number[i], first_row + row, n, repeat[i],
+                                            address[i] + row * stride[i], &status)
                         else:
-                            fits_read_col(self.fptr, type[i], number[i], first_row + row + 1, 1, n * repeat[i], NULL,
-                                          <void *>(address[i] + row * stride[i]), &any_null, &status)
+                            fits_read_col(self.fptr, type[i], number[i], first_row + row + 1, 1,
+                                          n * repeat[i], NULL, <void *>(address[i] + row * stride[i]),
+                                          &any_null, &status)
                     row += n
             self._check_read(status, "read the table")
 
-    cdef void _read_bits(self, int column, long long first_row, long long rows, long long bits, size_t address,
-                         int *status) noexcept nogil:
+    cdef void _read_bits(self, int column, long long first_row, long long rows, long long bits,
+                         size_t address, int *status) noexcept nogil:
         cdef long long row
         for row in range(rows):
             fits_read_col(self.fptr, TBIT, column, first_row + row + 1, 1, bits, NULL,
@@ -330,8 +347,8 @@ cdef class Handle:
                                       <long long *>offsets, &status)
             self._check_read(status, "read the descriptors")
 
-    def read_ragged(self, long long start, int column, str dtype, double scale, double zero, long long first_row,
-                    const int64_t[::1] counts, size_t address, size_t size):
+    def read_ragged(self, long long start, int column, str dtype, double scale, double zero,
+                    long long first_row, const int64_t[::1] counts, size_t address, size_t size):
         """Read the arrays that the descriptors of a column point to, one after the other.
 
         `counts` holds the elements of each row, as the checked descriptors say.

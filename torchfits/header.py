@@ -46,7 +46,13 @@ class Card:
         b'EXPTIME =                 30.5 / seconds'
     """
 
-    __slots__ = ("_raw", "comment", "keyword", "problem", "value")
+    __slots__ = {
+        "_raw": "The bytes it was read from, None where it was made.",
+        "comment": "The text after the slash.",
+        "keyword": "In capitals; of a HIERARCH card, what follows that word.",
+        "problem": "What is not standard about the card that was read, '' where nothing is.",
+        "value": "bool, int, float, complex, str, or None for an undefined value.",
+    }
 
     def __init__(self, keyword: str, value: Value = None, comment: str = ""):
         self.keyword = _valid_keyword(keyword)
@@ -225,7 +231,9 @@ def _format(keyword: str, value: Value, comment: str) -> bytes:
     if len(name + field) > CARD:
         raise FitsFormatError(f"{keyword}: keyword and value are longer than a card")
     warnings.warn(f"{keyword}: the comment is cut to fit its card", FitsWarning, stacklevel=4)
-    return f"{card:<{CARD}}"[:CARD].encode("ascii")
+    kept = comment[: max(CARD - len(name + field) - 3, 0)].rstrip()
+    card = f"{name}{field} / {kept}" if kept else f"{name}{field}"
+    return f"{card:<{CARD}}".encode("ascii")
 
 
 def _format_long(name: str, value: str, comment: str) -> bytes:

@@ -30,6 +30,12 @@ _TFORM = re.compile(r"\s*(\d{0,18})([LXBIJKAEDCMPQ])(.*)", re.IGNORECASE | re.DO
 _DESCRIPTOR = re.compile(r"([LXBIJKAEDCM])\s*(?:\(\s*(\d*)\s*\))?", re.IGNORECASE)
 _ASCII_TFORM = re.compile(r"\s*([AIJFED])0*([1-9]\d{0,17})(?:\.(\d{1,2}))?\s*$", re.IGNORECASE)
 _TDIM = re.compile(r"\s*\(\s*(\d{1,18}(?:\s*,\s*\d{1,18})*)\s*\)\s*$")
+# what cfitsio takes from the header of a table
+_STRUCTURAL = re.compile(
+    rb"(?:HIERARCH +)?(BITPIX|NAXIS\d*|[PG]COUNT|TFIELDS|THEAP|T(?:TYPE|FORM|BCOL|SCAL|ZERO|NULL|DIM)\d+"
+    rb"|Z(?:IMAGE|BITPIX|CMPTYPE|QUANTIZ|DITHER0|SCALE|ZERO|BLANK|MASKCMP)|Z(?:NAXIS|TILE|NAME|VAL)\d*)[ =]",
+    re.IGNORECASE,
+)
 _TABLES = {"BINTABLE": "bintable", "A3DTABLE": "bintable", "3DTABLE": "bintable", "TABLE": "table"}
 
 
@@ -368,6 +374,7 @@ def _rice_options(header: Header) -> tuple[int, int]:
 def table_layout(hdu: Hdu) -> TableLayout:
     """The TableLayout of a BINTABLE or TABLE HDU; FitsFormatError where columns cannot be placed."""
     header = hdu.header
+    _check_unambiguous(header)
     bitpix, axes = integer(header, "BITPIX", -64, 64), _axes(header, "NAXIS")
     if bitpix != 8 or len(axes) != 2:
         raise at_card(header, "NAXIS", f"a table has BITPIX 8 and two axes, not {bitpix} and {len(axes)}")
@@ -393,6 +400,21 @@ def table_layout(hdu: Hdu) -> TableLayout:
             raise at_card(header, "THEAP", f"THEAP = {table.heap} lies within the rows")
     _unique_names(table.columns)
     return table
+
+
+def _check_unambiguous(header: Header) -> None:
+    """FitsFormatError where cfitsio could go by another card than the one that was checked here.
+
+    Of cards with one keyword it takes any; a name ends for it at the first blank or '='.
+    """
+    seen: dict[bytes, bytes] = {}
+    data = header.to_bytes()
+    for i in range(0, len(data), CARD):
+        match = _STRUCTURAL.match(data, i, i + CARD)
+        if match is not None:
+            name, card = match[1].upper(), data[i : i + CARD]
+            if seen.setdefault(name, card) != card or card[:8].rstrip() != name:
+                raise FitsFormatError(f"{name.decode()} is ambiguous: {card.rstrip()!r}", offset=i)
 
 
 def _unique_names(columns: list[Column]) -> None:

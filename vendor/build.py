@@ -9,9 +9,9 @@
 3. the upstream URL,
 4. Debian's source package, through apt-get with package lists of our own.
 
-Where none has it, the library of the system is used (pkg-config), and that is said loudly. What is compiled
-lies in build/vendor/NAME-VERSION-KEY; the key is made of the source, the compiler and the flags, so nothing is
-fetched or compiled twice. Needs the standard library alone, a C compiler and `ar`.
+Where none has it, the library of the system is used (pkg-config), and that is said loudly. What is
+compiled lies in build/vendor/NAME-VERSION-KEY; the key is made of the source, the compiler and the flags, so
+nothing is fetched or compiled twice. Needs the standard library alone, a C compiler and `ar`.
 """
 
 from __future__ import annotations
@@ -230,7 +230,7 @@ def from_upstream(source: Source, scratch: Path) -> tuple[Path, str]:
 
 
 def from_debian(source: Source, scratch: Path) -> tuple[Path, str]:
-    """Debian's source package, found through the machine's own entries; its package lists stay as they are."""
+    """Debian's source package, found through the machine's own entries; its lists stay as they are."""
     if not shutil.which("apt-get"):
         raise FileNotFoundError("no apt-get, so no Debian source package")
     entries = debian_sources()
