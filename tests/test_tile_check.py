@@ -234,7 +234,7 @@ def walk_plio(data: bytes, shape) -> list[int]:
             length, first = (words[4] << 15) + words[3], words[1]
             if first < 5 or length <= 0 or min(words[3:5]) < 0:
                 raise Refused
-        if length > len(words):
+        if not first <= length <= len(words):
             raise Refused
     except IndexError:
         raise Refused from None
