@@ -67,6 +67,11 @@ def test_many_lists_of_one_file_in_many_threads(mixed):
         assert all(pool.map(work, range(400)))
 
 
+def _at_last(check) -> bool:
+    """Whether one of ten tries succeeds: a busy machine may spoil some, a held GIL spoils all."""
+    return any(check() for _ in range(10))
+
+
 def _windows_overlap(work) -> bool:
     """Whether another thread runs Python while `work` is inside one call of C."""
     ticks, done = [], threading.Event()
@@ -87,7 +92,7 @@ def _windows_overlap(work) -> bool:
         thread.join()
     # the middle of the call: its Python parts before and after do not count
     middle = start + (end - start) * 0.25, end - (end - start) * 0.25
-    return sum(middle[0] < tick < middle[1] for tick in ticks) > 10
+    return any(middle[0] < tick < middle[1] for tick in ticks)
 
 
 def test_an_image_read_lets_other_threads_run(tmp_path):
@@ -96,7 +101,7 @@ def test_an_image_read_lets_other_threads_run(tmp_path):
     with torchfits.open(path) as f:
         hdu, out = f[0], torch.empty(4096, 4096)
         hdu.read(section=(0, 0))
-        assert _windows_overlap(lambda: hdu.read(out=out))
+        assert _at_last(lambda: _windows_overlap(lambda: hdu.read(out=out)))
 
 
 def test_a_table_read_lets_other_threads_run(tmp_path):
@@ -105,31 +110,35 @@ def test_a_table_read_lets_other_threads_run(tmp_path):
     with torchfits.open(path) as f:
         hdu = f[1]
         hdu.read_table(rows=slice(0, 1))
-        assert _windows_overlap(hdu.read_table)
+        assert _at_last(lambda: _windows_overlap(hdu.read_table))
 
 
 def test_two_threads_read_at_the_same_time(tmp_path):
     """Two reads of two files, each in one C call: their windows overlap by more than half of the shorter."""
-    windows = {}
-    barrier = threading.Barrier(2)
+    paths = [tmp_path / "a.fits", tmp_path / "b.fits"]
+    for path in paths:
+        fits.writeto(path, np.zeros((4096, 4096), dtype="f4"))
 
-    def work(name):
-        fits.writeto(tmp_path / name, np.zeros((4096, 4096), dtype="f4"))
-        with torchfits.open(tmp_path / name) as f:
+    def work(path, barrier, windows):
+        with torchfits.open(path) as f:
             hdu, out = f[0], torch.empty(4096, 4096)
             hdu.read(out=out)
             barrier.wait()
             start = time.perf_counter()
             hdu.read(out=out)
-            windows[name] = start, time.perf_counter()
+            windows.append((start, time.perf_counter()))
 
-    threads = [threading.Thread(target=work, args=(name,)) for name in ("a.fits", "b.fits")]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    (a0, a1), (b0, b1) = windows["a.fits"], windows["b.fits"]
-    assert min(a1, b1) - max(a0, b0) > 0.5 * min(a1 - a0, b1 - b0)
+    def overlap():
+        windows, barrier = [], threading.Barrier(2)
+        threads = [threading.Thread(target=work, args=(path, barrier, windows)) for path in paths]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        (a0, a1), (b0, b1) = windows
+        return min(a1, b1) - max(a0, b0) > 0.5 * min(a1 - a0, b1 - b0)
+
+    assert _at_last(overlap)
 
 
 def _child(f, indices, queue):

@@ -7,7 +7,7 @@ import re
 import textwrap
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 from torchfits.errors import FitsFormatError, FitsWarning, KeywordMissing
 
@@ -19,19 +19,20 @@ Value = bool | int | float | complex | str | None
 
 _END = re.compile(rb"END {77}|END *$")
 _STRING = re.compile(r" *'((?:[^']|'')*)' *(?:/(.*))?$", re.DOTALL)
-_OTHER = re.compile(r" *([^/]*?) *(?:/(.*))?$", re.DOTALL)
 _INTEGER = re.compile(r"[+-]?\d+$")
 _FLOAT = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[EDed][+-]?\d+)?$")
 _COMPLEX = re.compile(r"\( *([^ ,]+) *, *([^ ,)]+) *\)$")
 _KEYWORD = re.compile(r"[A-Z0-9_-]{1,8}$")
 _HIERARCH = re.compile(r"[!-<>-~]+(?: [!-<>-~]+)*$")  # printable words, no '='
 _PRINTABLE = re.compile(r"[ -~]*$")
+_STANDARD = re.compile(rb"[A-Z0-9_-]* *")  # the first 8 bytes of a card
 
 
 class Card:
     """One keyword with its value and comment; a long string spans several 80-byte records.
 
-    A card that was read keeps its bytes until it is changed, so that it is written as it was.
+    A card that was read keeps its bytes, so that it is written as it was. Cards do not change: assign to
+    the header instead, `h['KEY'] = value, comment`.
 
     Args:
         keyword: In capitals up to 8 of A-Z 0-9 _ -; anything longer becomes a HIERARCH card.
@@ -54,24 +55,51 @@ class Card:
         "value": "bool, int, float, complex, str, or None for an undefined value.",
     }
 
+    keyword: str
+    value: Value
+    comment: str
+    problem: str
+    _raw: bytes | None
+
     def __init__(self, keyword: str, value: Value = None, comment: str = ""):
-        self.keyword = _valid_keyword(keyword)
-        self.value = _valid_value(self.keyword, value)
-        self.comment = _valid_text(self.keyword, comment)
-        self.problem = ""
-        self._raw: bytes | None = None
+        keyword = _valid_keyword(keyword)
+        self._fill(None, keyword, _valid_value(keyword, value), _valid_text(keyword, comment), "")
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> Card:
         """The card in `raw`: one record of 80 bytes, and the CONTINUE records after it."""
         card = cls.__new__(cls)
-        card._raw = raw
-        card.keyword, card.value, card.comment, card.problem = _parse(raw)
+        card._fill(raw, *_parse(raw))
         return card
 
-    def __bytes__(self) -> bytes:
+    def _fill(self, raw: bytes | None, keyword: str, value: Value, comment: str, problem: str) -> None:
+        put = object.__setattr__
+        put(self, "_raw", raw)
+        put(self, "keyword", keyword)
+        put(self, "value", value)
+        put(self, "comment", comment)
+        put(self, "problem", problem)
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"cards do not change; assign to the header: h[{self.keyword!r}] = ...")
+
+    def __reduce__(self) -> tuple:
+        if self._raw is not None:
+            return Card.from_bytes, (self._raw,)
+        return Card, (self.keyword, self.value, self.comment)
+
+    def to_bytes(self) -> bytes:
         """The 80-byte records of this card."""
         return self._raw if self._raw is not None else _format(self.keyword, self.value, self.comment)
+
+    __bytes__ = to_bytes
+
+    @property
+    def _odd(self) -> bool:
+        """Whether the keyword is spelt in another way than the standard's."""
+        if self._raw is None:
+            return self.keyword not in COMMENTARY and not _KEYWORD.match(self.keyword)
+        return _is_odd(self._raw[:8])
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Card):
@@ -93,30 +121,44 @@ class Card:
 
 def _parse(raw: bytes) -> tuple[str, Value, str, str]:
     """(keyword, value, comment, what is not standard) of a card."""
-    text = raw[:CARD].decode("latin-1")
+    text = raw.decode("latin-1")
     problem = "" if raw.isascii() and text.isprintable() else "bytes that are no text"
-    keyword, rest = text[:8].rstrip(), text[10:]
-    if keyword == "HIERARCH" and text[8] == " " and "=" in text:
-        name, _, rest = text[9:].partition("=")
-        keyword = " ".join(name.split()).upper()
-    elif keyword in COMMENTARY or keyword == "CONTINUE":
+    text = text[:CARD]
+    keyword, rest = _split(text)
+    if rest is None:
+        if keyword not in COMMENTARY and keyword != "CONTINUE":
+            problem = problem or "no value indicator '= '"
         return keyword, text[8:].rstrip(), "", problem
-    elif text[8:10] != "= ":
-        return keyword, text[8:].rstrip(), "", problem or "no value indicator '= '"
-    elif not _KEYWORD.match(keyword):
+    if not text.startswith("HIERARCH ") and not _KEYWORD.match(keyword):
         problem = problem or "a keyword of other characters"
-    match = _STRING.match(rest)
+    match = _STRING.match(rest) if "'" in rest else None
     if match is not None:
         value, comment = match[1].replace("''", "'").rstrip(" "), match[2] or ""
         if len(raw) > CARD:
             value, comment = _continued(raw, value, comment)
         return keyword, value, comment.strip(), problem
-    match = _OTHER.match(rest)
-    number = match[1] if match is not None else rest
+    number, _, comment = rest.partition("/")
     try:
-        return keyword, _typed(number), (match[2] or "").strip() if match is not None else "", problem
+        return keyword, _typed(number.strip(" ")), comment.strip(), problem
     except ValueError:
         return keyword, rest.strip(), "", problem or f"a value that is none: {rest.strip()!r}"
+
+
+def _is_odd(key: bytes) -> bool:
+    """Whether a card that begins with these 8 bytes may be known by another keyword than they spell."""
+    return key == b"HIERARCH" or not _STANDARD.fullmatch(key)
+
+
+def _split(text: str) -> tuple[str, str | None]:
+    """(keyword, what follows the value indicator, or None where there is none) of a record."""
+    keyword = text[:8].rstrip()
+    if keyword == "HIERARCH" and text[8:9] == " ":
+        name, indicator, rest = text[9:].partition("=")
+        name = " ".join(name.split()).upper()
+        return (name, rest) if indicator and name not in COMMENTARY else (keyword, None)
+    if text[8:10] != "= " or keyword in COMMENTARY or keyword == "CONTINUE":
+        return keyword, None
+    return keyword, text[10:]
 
 
 def _continued(raw: bytes, value: str, comment: str) -> tuple[str, str]:
@@ -150,13 +192,12 @@ def _span(data: bytes, start: int) -> int:
     end = start + CARD
     if data[end : end + 10] != b"CONTINUE  ":
         return end
-    text = _parse(data[start:end])[1]
-    while isinstance(text, str) and text.endswith("&") and data[end : end + 10] == b"CONTINUE  ":
+    rest = _split(data[start:end].decode("latin-1"))[1]
+    match = _STRING.match(rest) if rest is not None else None
+    while match is not None and match[1].rstrip(" ").endswith("&") and data[end : end + 10] == b"CONTINUE  ":
         match = _STRING.match(data[end + 8 : end + CARD].decode("latin-1"))
-        if match is None:
-            break
-        text = match[1].rstrip(" ")
-        end += CARD
+        if match is not None:
+            end += CARD
     return end
 
 
@@ -166,7 +207,7 @@ def _span(data: bytes, start: int) -> int:
 def _valid_keyword(keyword: str) -> str:
     if not isinstance(keyword, str):
         raise TypeError(f"a keyword is a str, not {keyword!r}")
-    name = " ".join(keyword.split()).upper().removeprefix("HIERARCH ")
+    name = _plain(keyword)
     if name in COMMENTARY or _KEYWORD.match(name) or (_HIERARCH.match(name) and len(name) <= 60):
         if name in ("END", "CONTINUE"):
             raise FitsFormatError(f"{name} is no keyword that can be set")
@@ -319,21 +360,26 @@ class Header:
 
     def _all(self) -> list[Card]:
         if self._cards is None:
-            data, start, cards = self._data, 0, []
+            data, start, cards, bad = self._data, 0, [], []
             while start < len(data):
                 end = _span(data, start)
-                cards.append(Card.from_bytes(data[start:end]))
+                card = Card.from_bytes(data[start:end])
+                cards.append(card)
+                if card.problem:
+                    bad.append((card, start))
                 start = end
             self._cards = cards
-            self._warn([card for card in cards if card.problem])
+            if bad:
+                self._warn(*bad[0], len(bad) - 1)
         return self._cards
 
-    def _warn(self, cards: list[Card]) -> None:
-        if cards and not self._warned:
+    def _warn(self, card: Card, at: int, others: int = 0) -> None:
+        if card.problem and not self._warned:
             self._warned = True
-            more = f", and {len(cards) - 1} more cards" if len(cards) > 1 else ""
+            more = f", and {others} more cards" if others else ""
             warnings.warn(
-                f"the card {cards[0].keyword!r} is not standard ({cards[0].problem}){more}; kept as text",
+                f"card {at // CARD + 1}, {card.keyword!r}, is not standard ({card.problem}){more};"
+                " kept as text",
                 FitsWarning,
                 stacklevel=4,
             )
@@ -342,8 +388,9 @@ class Header:
         """Indices in `_all()` of the cards of a keyword."""
         if self._index is None:
             index: dict[str, list[int]] = {}
-            for i, card in enumerate(self._all()):
-                index.setdefault(card.keyword.upper(), []).append(i)
+            # the keyword itself comes before odd spellings of it (HIERARCH, lower case), as in _records
+            for i, card in sorted(enumerate(self._all()), key=lambda item: item[1]._odd):
+                index.setdefault(_plain(card.keyword), []).append(i)
             self._index = index
         return self._index.get(_plain(keyword), [])
 
@@ -353,31 +400,41 @@ class Header:
             at = self._record(keyword)
             if at is not None:
                 card = Card.from_bytes(self._data[at : _span(self._data, at)])
-                self._warn([card] if card.problem else [])
+                self._warn(card, at)
                 return card
-            if b"HIERARCH" not in self._records():
+            if _plain(keyword) != "CONTINUE":
                 return None
         places = self._places(keyword)
         return self._all()[places[0]] if places else None
 
     def _records(self) -> dict[bytes, int]:
-        """First byte of the first record of each 8-byte keyword."""
+        """First byte of the first card of each keyword, blank-padded to 8 bytes."""
         if self._first is None:
             data = self._data
             # from the back, so that the first one stays
-            self._first = {data[i : i + 8]: i for i in range(len(data) - CARD, -1, -CARD)}
+            first = {data[i : i + 8]: i for i in range(len(data) - CARD, -1, -CARD)}
+            odd = set(filter(_is_odd, first))
+            if odd:
+                for key in odd:
+                    del first[key]
+                for i in range(0, len(data), CARD):
+                    if data[i : i + 8] in odd:
+                        keyword = _split(data[i : i + CARD].decode("latin-1"))[0]
+                        first.setdefault(_key(keyword), i)
+            self._first = first
         return self._first
 
     def _record(self, keyword: str) -> int | None:
-        name = _plain(keyword)
-        return self._records().get(name.encode("latin-1", "replace").ljust(8)) if len(name) <= 8 else None
+        """First byte of the first card of a keyword; CONTINUE may be a part of another card."""
+        key = _key(keyword)
+        return None if key == b"CONTINUE" else self._records().get(key)
 
     def position(self, keyword: str, n: int = 0) -> int | None:
         """Which 80-byte record, from 0, the n-th card of `keyword` begins in; None where there is none."""
         if self._cards is None and n == 0 and (at := self._record(keyword)) is not None:
             return at // CARD
         places = self._places(keyword)
-        if n >= len(places):
+        if not -len(places) <= n < len(places):
             return None
         return sum(len(bytes(card)) for card in self._all()[: places[n]]) // CARD
 
@@ -439,7 +496,11 @@ class Header:
     def append(self, item: Any) -> None:
         """Add a Card, (keyword, value) or (keyword, value, comment) at the end."""
         card = item if isinstance(item, Card) else self._card(*item)
-        self._changed().append(card)
+        index, cards, name = self._index, self._changed(), _plain(card.keyword)
+        cards.append(card)
+        if index is not None and name not in index:
+            index[name] = [len(cards) - 1]
+            self._index = index
 
     @staticmethod
     def _card(keyword: str, value: Any = None, comment: str = "") -> Card:
@@ -458,26 +519,41 @@ class Header:
         if isinstance(value, tuple):
             value, comment = value
         places = self._places(keyword)
-        if n and n >= len(places):
+        if n and not -len(places) <= n < len(places):
             raise KeywordMissing(f"{len(places)} cards of {keyword}, none of index {n}")
         if not places:
-            self._changed().append(Card(keyword, value, comment or ""))
+            self.append(Card(keyword, value, comment or ""))
             return
         old = self._all()[places[n]]
-        card = Card(old.keyword, value, old.comment if comment is None else comment)
-        self._changed()[places[n]] = card
+        self._replace(places[n], Card(old.keyword, value, old.comment if comment is None else comment))
+
+    def _replace(self, place: int, card: Card) -> None:
+        index = self._index if self._all()[place]._odd == card._odd else None
+        self._changed()[place] = card
+        self._index = index
 
     def __delitem__(self, key: str | tuple[str, int]) -> None:
         keyword, n = key if isinstance(key, tuple) else (key, None)
         places = self._places(keyword)
-        if not places or (n is not None and n >= len(places)):
+        if not places or (n is not None and not -len(places) <= n < len(places)):
             raise KeywordMissing(f"no keyword {keyword}")
         gone = set(places if n is None else [places[n]])
         cards = self._changed()
         cards[:] = [card for i, card in enumerate(cards) if i not in gone]
 
     def update(self, other: Any) -> None:
-        """Set every keyword of a mapping or of (keyword, value) pairs."""
+        """Set every keyword of a mapping, of (keyword, value) pairs or of a Header, whose comments come too.
+
+        COMMENT, HISTORY and blank cards of a Header are added.
+        """
+        if isinstance(other, Header):
+            for card in other.cards:
+                places = [] if card.keyword in COMMENTARY else self._places(card.keyword)
+                if places:
+                    self._replace(places[0], card)
+                else:
+                    self.append(card)
+            return
         for keyword, value in other.items() if hasattr(other, "items") else other:
             self[keyword] = value
 
@@ -510,7 +586,7 @@ class Header:
         return self.copy()
 
     def __reduce__(self) -> tuple:
-        return Header.from_bytes, (self.to_bytes(),)
+        return Header.from_bytes, (self.to_bytes(),), (None, {"_warned": self._warned})
 
     def __eq__(self, other: object) -> bool:
         return self._all() == other._all() if isinstance(other, Header) else NotImplemented
@@ -542,4 +618,9 @@ class Comments:
 
 def _plain(keyword: str) -> str:
     """A keyword as it is compared: in capitals, without the word HIERARCH."""
-    return keyword.strip().upper().removeprefix("HIERARCH ")
+    return " ".join(keyword.split()).upper().removeprefix("HIERARCH ")
+
+
+def _key(keyword: str) -> bytes:
+    """A keyword as it stands in `_records`."""
+    return _plain(keyword).encode("utf-8", "surrogatepass").ljust(8)

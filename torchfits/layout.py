@@ -257,6 +257,10 @@ def _number(header: Header, keyword: str, default: float) -> float:
 def image_layout(hdu: Hdu) -> ImageLayout:
     """The ImageLayout of an uncompressed image HDU."""
     header = hdu.header
+    if hdu.kind == "image" and hdu.index:
+        # with parameters or groups, where the pixels are would be a guess
+        integer(header, "PCOUNT", 0, 0, 0)
+        integer(header, "GCOUNT", 1, 1, 1)
     bitpix = integer(header, "BITPIX", -64, 64)
     return _scaled_image(header, bitpix, _axes(header, "NAXIS"), "BLANK")
 
