@@ -176,7 +176,8 @@ def main() -> None:
             lines.append(line)
         torchfits.cache_clear()
     versions = f"torch {torch.__version__}, astropy {astropy.__version__}, fitsio {fitsio.__version__}"
-    machine = f"{os.cpu_count()} CPUs, load {load:.1f} at the start (of other work, which blurs the figures)"
+    # the benchmark itself is about 1 of the load at the end; more is other work, which blurs the figures
+    machine = f"{os.cpu_count()} CPUs, load {load:.1f} at the start and {os.getloadavg()[0]:.1f} at the end"
     lines += ["", f"Medians of {ROUNDS} rounds, {datetime.date.today()}; {machine}; {versions}."]
     print("\n".join(lines[-2:]))
     if write:

@@ -141,6 +141,18 @@ def test_a_file_replaced_before_its_first_read_is_never_read_by_the_old_layout(t
     assert value_of(path) == 2
 
 
+def test_a_file_that_gave_way_to_its_gzip_is_not_read_by_the_old_layout(tmp_path):
+    """cfitsio opens NAME.gz where NAME is gone."""
+    path = make(tmp_path / "a.fits", 1)
+    with torchfits.open(path) as f:
+        assert f[0].shape == (4,)
+        make(tmp_path / "a.fits.gz", 2)
+        os.remove(path)
+        for _ in range(3):
+            with pytest.raises(torchfits.FitsIOError):
+                f[0].read()
+
+
 def test_a_forked_child_begins_with_an_empty_cache(tmp_path):
     path = make(tmp_path / "a.fits", 1)
     with torchfits.open(path) as f:

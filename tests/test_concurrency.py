@@ -5,6 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -184,17 +187,67 @@ def test_a_fork_while_another_thread_reads(mixed):
                 pid = os.fork()
                 if pid == 0:
                     os._exit(0 if all(_check(f, row) for row in (1, 100, 599)) else 1)
-                deadline = time.monotonic() + 30
-                while (waited := os.waitpid(pid, os.WNOHANG)) == (0, 0) and time.monotonic() < deadline:
-                    time.sleep(0.01)
-                if waited == (0, 0):
-                    os.kill(pid, 9)
-                    os.waitpid(pid, 0)
-                    pytest.fail("the child hangs on a lock of its parent")
-                assert os.waitstatus_to_exitcode(waited[1]) == 0
+                assert _wait(pid) == 0
         finally:
             stop.set()
             thread.join()
+
+
+def test_a_fork_while_another_thread_holds_the_lock_of_cfitsio(mixed, tmp_path):
+    """cfitsio holds a lock of its own for as long as it decodes an HCOMPRESS tile."""
+    path = tmp_path / "h.fits"
+    noise = np.random.default_rng(0).normal(1000, 20, (1024, 1024)).astype("i4")
+    hdu = fits.CompImageHDU(noise, compression_type="HCOMPRESS_1", tile_shape=(256, 256))
+    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(path)
+    stop = threading.Event()
+
+    def churn():
+        with torchfits.open(path) as f:
+            while not stop.is_set():
+                f[1].read()
+
+    thread = threading.Thread(target=churn)
+    thread.start()
+    try:
+        for _ in range(15):
+            pid = os.fork()
+            if pid == 0:
+                with torchfits.open(mixed, cache=False) as f:
+                    os._exit(0 if f[0][3, 0] == 1500 else 1)
+            assert _wait(pid) == 0
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _wait(pid: int) -> int:
+    """The exit code of a child, which is killed where it hangs."""
+    deadline = time.monotonic() + 30
+    while (waited := os.waitpid(pid, os.WNOHANG)) == (0, 0):
+        if time.monotonic() > deadline:
+            os.kill(pid, 9)
+            os.waitpid(pid, 0)
+            pytest.fail("the child hangs on a lock of its parent")
+        time.sleep(0.01)
+    return os.waitstatus_to_exitcode(waited[1])
+
+
+def test_forgotten_lists_that_the_garbage_collector_closes(mixed):
+    """In a process of its own with a time limit: a lock that is not reentrant hangs there."""
+    script = f"""
+        import threading, torchfits
+        def work():
+            for i in range(3000):
+                torchfits.open({str(mixed)!r})["SHORT"]
+                cycle = [[] for _ in range(i % 13)]
+                if i % 10 == 0:
+                    torchfits.cache_clear()
+                torchfits.cache_info()
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        [thread.start() for thread in threads]
+        [thread.join() for thread in threads]
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, timeout=60)
 
 
 def test_everything_pickles(mixed):

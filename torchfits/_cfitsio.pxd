@@ -51,4 +51,5 @@ cdef extern from "fitsio.h" nogil:
     int fits_read_errmsg(char *message)
     void fits_clear_errmsg()
     int fits_is_reentrant()
+    int fits_init_cfitsio()
     float fits_get_version(float *version)

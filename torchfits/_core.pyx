@@ -38,6 +38,35 @@ cdef int READ_ONLY = 0
 cdef long long NULL_UNDEFINED = 1234554321
 
 
+cdef extern from "<pthread.h>" nogil:
+    ctypedef struct pthread_mutex_t:
+        pass
+    ctypedef struct pthread_mutexattr_t:
+        pass
+    const int PTHREAD_MUTEX_RECURSIVE
+    int pthread_mutexattr_init(pthread_mutexattr_t *attributes)
+    int pthread_mutexattr_settype(pthread_mutexattr_t *attributes, int type)
+    int pthread_mutex_init(pthread_mutex_t *mutex, const pthread_mutexattr_t *attributes)
+
+cdef extern from *:
+    """
+    #include <pthread.h>
+    extern pthread_mutex_t Fitsio_Lock;
+    """
+    pthread_mutex_t Fitsio_Lock
+
+# at import, so that no fork finds it half done
+fits_init_cfitsio()
+
+
+def after_fork() -> None:
+    """Free cfitsio's own lock in a forked child: the thread that held it may not be here."""
+    cdef pthread_mutexattr_t attributes
+    pthread_mutexattr_init(&attributes)
+    pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_RECURSIVE)
+    pthread_mutex_init(&Fitsio_Lock, &attributes)
+
+
 def cfitsio_version() -> str:
     """The version of the cfitsio inside, as '4.2.0'."""
     cdef float version = 0
@@ -156,9 +185,14 @@ cdef class Handle:
                     fits_clear_errmsg()
                     raise errors.os_error(error, "cannot open the file") from error
         check(status, "open the file")
-        if self.path is not None and file_identity(self.path) != self.identity:
-            self._drop()
-            raise errors.FitsIOError("the file changed on disk since it was opened")
+        if self.path is not None:
+            # cfitsio takes NAME.gz where NAME is gone, so a file that cannot be identified is not read either
+            try:
+                if file_identity(self.path) != self.identity:
+                    raise errors.FitsIOError("the file changed on disk since it was opened")
+            except errors.FitsError:
+                self._drop()
+                raise
         return 0
 
     cdef int _seek(self, long long start) except -1:

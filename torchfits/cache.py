@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from torchfits import layout
-from torchfits._core import Handle
+from torchfits._core import Handle, after_fork
 from torchfits.errors import FitsError, FitsFormatError, FitsIOError
 from torchfits.source import InflatedSource, Path, file_path, identity, open_source
 
@@ -153,12 +153,14 @@ class OpenFile:
 
 
 _files: weakref.WeakSet[OpenFile] = weakref.WeakSet()
-_lock = threading.Lock()
+# reentrant: the garbage collector may close a forgotten HDUList while this thread holds it
+_lock = threading.RLock()
 # least recently used first; one entry a path, good while the file on disk is still the same
 _open: OrderedDict[str | bytes, OpenFile] = OrderedDict()
 _hits = _misses = 0
 # a file takes two descriptors, and the rest of the process wants some too
-_limit = min(128, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 8)
+_soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+_limit = 128 if _soft == resource.RLIM_INFINITY else min(128, _soft // 8)
 
 
 def open_file(path: Path, cache: bool) -> OpenFile:
@@ -245,7 +247,8 @@ def cache_limit(files: int) -> None:
 
 def _after_fork() -> None:
     global _lock, _hits, _misses
-    _lock = threading.Lock()
+    after_fork()
+    _lock = threading.RLock()
     _hits = _misses = 0
     for file in list(_files):
         file.after_fork()
