@@ -133,6 +133,28 @@ def test_what_follows_the_last_hdu_is_ignored_with_a_warning(path, tail):
         assert len(f) == 6
 
 
+def test_extensions_behind_a_disorderly_primary_are_read(path):
+    data = path.read_bytes()
+    cards = [data[i : i + 80] for i in range(0, 240, 80)]
+    path.write_bytes(cards[0] + cards[2] + cards[1] + data[240:])
+    with torchfits.open(path) as f:
+        assert f["SCI", 2].read().sum() == 8
+        assert f["COMP"].read().shape == (5, 6)
+        assert len(f["CAT"].read_table()["RA"]) == 3
+
+
+def test_a_last_hdu_without_its_padding_is_read_whole_and_in_parts(path):
+    data = path.read_bytes()
+    with torchfits.open(path) as f:
+        end = f["COMP"]._hdu.data_start + f["COMP"]._hdu.data_size
+        expected = f["COMP"].read()
+    path.write_bytes(data[:end])
+    with torchfits.open(path) as f:
+        assert torch.equal(f["COMP"].read(), expected)
+        assert torch.equal(f["COMP"][1:3], expected[1:3])
+        assert f["SCI"].read().sum() == 4
+
+
 def test_an_unknown_extension_is_skipped_by_its_size(path):
     data = path.read_bytes().replace(b"XTENSION= 'BINTABLE'", b"XTENSION= 'DUMP    '", 1)
     path.write_bytes(data)

@@ -205,7 +205,19 @@ def _sliced(factory, kind):
 
 @pytest.mark.parametrize(
     "section",
-    [(0, 0, 0), 5, -5, (slice(None, None, -1),), (0.5,), (None,), ([1, 2],), (..., ...), (True,), "a"],
+    [
+        (0, 0, 0),
+        5,
+        -5,
+        (slice(None, None, -1),),
+        (0.5,),
+        (None,),
+        ([1, 2],),
+        (np.arange(2), slice(None)),
+        (..., ...),
+        (True,),
+        "a",
+    ],
 )
 def test_what_is_no_section(tmp_path, section):
     path = tmp_path / "a.fits"

@@ -237,6 +237,9 @@ def test_columns_in_the_asked_order_in_any_case(tmp_path):
         with pytest.raises(SectionError, match=r"'NOPE'.*Ra, DEC, z") as caught:
             f["T"].read_table(columns=["z", "NOPE"])
         assert (caught.value.path, caught.value.hdu) == (str(path), 1)
+        assert list(f["T"].read_table(columns=[2, "RA"])) == ["z", "Ra"]
+        with pytest.raises(SectionError, match="no column 3"):
+            f["T"].read_table(columns=[3])
         with pytest.raises(TypeError, match="list of names"):
             f["T"].read_table(columns="z")
         with pytest.raises(SectionError, match="slice"):

@@ -3,6 +3,8 @@
 from torchfits.cache import cache_clear, cache_info, cache_limit
 from torchfits.errors import (
     FitsError,
+    FitsFileExists,
+    FitsFileNotFound,
     FitsFormatError,
     FitsIOError,
     FitsUnsupported,
@@ -24,6 +26,8 @@ __all__ = [
     "Card",
     "ColumnInfo",
     "FitsError",
+    "FitsFileExists",
+    "FitsFileNotFound",
     "FitsFormatError",
     "FitsIOError",
     "FitsUnsupported",

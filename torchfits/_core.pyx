@@ -105,7 +105,8 @@ cdef class Handle:
     Args:
         path: The file, or None for `memory`.
         identity: What `source.identity(path)` must still say after opening, lest another file be read.
-        memory: The whole bytes of a file, padded to blocks; kept as long as the handle.
+        memory: Whole blocks of a file that begin with a primary HDU; kept as long as the handle.
+        origin: Byte offset in the file of the first of them.
     """
 
     cdef fitsfile *fptr
@@ -114,15 +115,16 @@ cdef class Handle:
     cdef const unsigned char[::1] view
     cdef void *buffer
     cdef size_t buffer_size
-    cdef long long at
+    cdef long long at, origin
     cdef object scaling
 
-    def __cinit__(self, path=None, identity=None, memory=None):
+    def __cinit__(self, path=None, identity=None, memory=None, origin=0):
         self.fptr = NULL
         self.lock = threading.Lock()
         self.identity = identity
         self.pid = getpid()
         self.at = -1
+        self.origin = origin
         if memory is not None:
             self.view = memory
             self.buffer = <void *>&self.view[0]
@@ -206,6 +208,7 @@ cdef class Handle:
         # cfitsio sets these two only where the next header mentions them
         self.fptr.Fptr.quantize_level = 0
         self.fptr.Fptr.hcomp_smooth = 0
+        start -= self.origin
         with nogil:
             if start == 0:
                 if self.fptr.Fptr.curhdu != 0:
@@ -227,7 +230,7 @@ cdef class Handle:
             # the pixels begin where the data do and are there once, whatever a stray PCOUNT or GCOUNT says
             self.fptr.Fptr.tableptr[1].tbcol = 0
             self.fptr.Fptr.numrows = 1
-        self.at = start
+        self.at = start + self.origin
         return 0
 
     def read_subset(self, long long start, str dtype, double scale, double zero, blank, bint nan_nulls,

@@ -15,8 +15,8 @@ from torchfits.layout import Column
 _GAP_AFTER_SIGN = re.compile(rb"^([+-])\s+")
 
 
-def parse_column(rows: bytes, row_bytes: int, column: Column) -> torch.Tensor:
-    """The values of one column from the bytes of whole rows.
+def parse_column(rows: bytes, row_bytes: int, column: Column, first: int) -> torch.Tensor:
+    """The values of one column from the bytes of whole rows, the first of which is row `first` of the table.
 
     A gives uint8 (rows, width); I int64, or float64 where scaled; F, E and D float64. Blank fields and
     those equal to TNULL are NaN in floats and 0 in integers.
@@ -42,7 +42,7 @@ def parse_column(rows: bytes, row_bytes: int, column: Column) -> torch.Tensor:
     parse = _integer if whole else _real_parser(column)
     values: list = []
     repaired = 0
-    for row, field in enumerate(fields):
+    for row, field in enumerate(fields, first):
         text = field.strip(b" \0")
         if not text or text == null:
             values.append(0 if whole and not scaled else math.nan)
@@ -71,7 +71,9 @@ def parse_column(rows: bytes, row_bytes: int, column: Column) -> torch.Tensor:
         return torch.tensor(values, dtype=torch.int64 if whole and not scaled else torch.float64)
     except (OverflowError, RuntimeError, ValueError):  # which of them depends on the release of torch
         row = next(i for i, value in enumerate(values) if not -(2**63) <= value < 2**63)
-        raise FitsFormatError(f"column {column.name!r}, row {row}: {values[row]} is beyond 64 bits") from None
+        raise FitsFormatError(
+            f"column {column.name!r}, row {first + row}: {values[row]} is beyond 64 bits"
+        ) from None
 
 
 def _integer(text: bytes) -> int:

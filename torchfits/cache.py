@@ -45,6 +45,7 @@ class OpenFile:
         self._layouts: dict[int, layout.ImageLayout | layout.TileLayout | layout.TableLayout] = {}
         self._lock = threading.RLock()
         self._handle: Handle | None = None
+        self._alone: tuple[int, Handle] | None = None  # of a copy of one HDU, by its index
         self._closed = False
         _files.add(self)
 
@@ -93,30 +94,40 @@ class OpenFile:
         try:
             self._check_open()
             self.check_data(hdu)
-            if isinstance(self.source, InflatedSource) or self.source.available(hdu.end) < hdu.end:
-                # cfitsio reads whole blocks, and a handle keeps its buffer only as long as one read
-                data = self.source.buffer(hdu.end)
-                handle = Handle(memory=data + bytes(-len(data) % layout.BLOCK))
-                try:
-                    yield handle
-                finally:
-                    handle.close()
-                return
-            with self._lock:
-                if self._handle is None:
-                    self._handle = Handle(self.absolute, self.source.identity)
-                handle = self._handle
-            yield handle
+            yield self._handle_for(hdu)
         except FitsError as error:
             error.locate(path=self.path, hdu=hdu.index)
             raise
 
+    def _handle_for(self, hdu: layout.Hdu) -> Handle:
+        """The handle of the file; where cfitsio could not read `hdu` from it, one of a copy of that HDU."""
+        with self._lock:
+            padded = self.source.available(hdu.end) == hdu.end
+            if not isinstance(self.source, InflatedSource) and padded and self._orderly(hdu):
+                if self._handle is None:
+                    self._handle = Handle(self.absolute, self.source.identity)
+                return self._handle
+            if self._alone is None or self._alone[0] != hdu.index:
+                data = self.source.read(hdu.start, hdu.end - hdu.start)
+                if len(data) < hdu.data_start + hdu.data_size - hdu.start:
+                    raise FitsIOError("the file shrank since it was opened", offset=hdu.start + len(data))
+                data += bytes(-len(data) % layout.BLOCK)
+                before = layout.EMPTY_PRIMARY if hdu.index else b""
+                self._alone = hdu.index, Handle(memory=before + data, origin=hdu.start - len(before))
+            return self._alone[1]
+
+    def _orderly(self, hdu: layout.Hdu) -> bool:
+        # cfitsio opens no file whose primary header it does not like, whatever follows
+        return hdu.index == 0 or layout.is_orderly(self._hdus[0].header)
+
     def check_data(self, hdu: layout.Hdu) -> None:
         """FitsFormatError where the file ends before the data of `hdu` do."""
-        if hdu.short > 0:
+        end = hdu.data_start + hdu.data_size
+        missing = end - self.source.available(end)
+        if missing > 0:
             damage = f" ({self.source.damage})" if self.source.damage else ""
             raise FitsFormatError(
-                f"the data are cut short: {hdu.short} of {hdu.data_size} bytes are missing{damage}",
+                f"the data are cut short: {missing} of {hdu.data_size} bytes are missing{damage}",
                 offset=hdu.data_start,
             )
 
@@ -141,12 +152,16 @@ class OpenFile:
             self._closed = True
             if self._handle is not None:
                 self._handle.close()
+            self._alone = None
             self.source.close()
 
     def after_fork(self) -> None:
         """In a forked child: locks may be held by threads that are not here, handles share positions."""
         self._lock = threading.RLock()
         self.source.after_fork()
+        if self._alone is not None:
+            self._alone[1].abandon()
+            self._alone = None
         if self._handle is not None:
             self._handle.abandon()
             self._handle = None

@@ -50,6 +50,8 @@ def image_header(header: Header) -> Header:
     return Header(cards)
 
 
+# a larger tile must have a stream that is not out of all proportion
+_MOST_PIXELS, _MOST_PER_BYTE = 1 << 24, 1 << 12
 # bytes of streams that are looked at in one go
 _BATCH = 1 << 24
 
@@ -66,6 +68,8 @@ def check_streams(source: Source, hdu: Hdu, layout: TileLayout, ranges: list[ran
         if stream is None:
             continue
         offset, length, is_gzip = stream
+        if pixels > max(_MOST_PIXELS, _MOST_PER_BYTE * length):
+            raise FitsFormatError(f"tile {tile} makes {pixels} pixels of {length} bytes", offset=offset)
         batch.append((offset, length, pixels, width, is_gzip))
         size += length
         if size > _BATCH:

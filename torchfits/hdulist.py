@@ -10,7 +10,7 @@ import torch
 
 from torchfits._tensors import Device
 from torchfits.cache import OpenFile, open_file
-from torchfits.errors import FitsError, FitsUnsupported, HduMissing
+from torchfits.errors import FitsError, FitsIOError, FitsUnsupported, HduMissing
 from torchfits.hdu import HDU
 from torchfits.header import Header
 from torchfits.image import ImageHDU
@@ -130,8 +130,7 @@ class HDUList:
 
     def _opened(self) -> OpenFile:
         if self._closed:
-            self._file._check_open()
-            raise FitsError("the HDUList is closed", path=self.path)
+            raise FitsIOError("the HDUList is closed", path=self.path)
         return self._file
 
     def info(self) -> str:

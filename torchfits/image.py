@@ -88,7 +88,7 @@ class ImageHDU(HDU):
         """Read the image or a section of it into one tensor.
 
         Values are scaled as the FITS standard 4.0, section 4.4.2, says: the unsigned conventions give
-        exact int8, uint16, uint32 or uint64; any other BSCALE/BZERO, and any image with BLANK, give
+        exact int8, uint16, uint32 or uint64; any other BSCALE/BZERO, and any other image with BLANK, give
         float32 for BITPIX 8 and 16 and float64 for 32 and 64, null pixels being NaN.
 
         Args:
@@ -111,6 +111,8 @@ class ImageHDU(HDU):
             tensor([[1., 2.],
                     [5., 6.]])
         """
+        if out is not None and not isinstance(out, torch.Tensor):
+            raise TypeError(f"out must be a torch.Tensor, not {type(out).__name__}")
         target = check_device(out.device if out is not None else device)
         image = self._image()
         try:

@@ -22,6 +22,9 @@ MAX_HEADER = 1 << 27
 MAX_PIECE = 364 * BLOCK  # about 1 MB
 MAX_OFFSET = 2**63 - 1
 
+# what stands before an extension that cfitsio is given alone
+EMPTY_PRIMARY = Header([("SIMPLE", True), ("BITPIX", 8), ("NAXIS", 0)]).to_bytes()
+
 _BITPIX = (8, 16, 32, 64, -32, -64)
 _END = re.compile(rb"END {77}")
 # TFORM letter -> bytes of one element; bits are packed
@@ -49,7 +52,6 @@ class Hdu:
     start: int
     data_start: int
     data_size: int
-    short: int = 0  # bytes of data that the file lacks
 
     @property
     def end(self) -> int:
@@ -58,7 +60,7 @@ class Hdu:
     @property
     def name(self) -> str:
         value = self.header.get("EXTNAME", "")
-        return value.strip() if isinstance(value, str) else str(value)
+        return value.strip() if isinstance(value, str) else "" if value is None else str(value)
 
     @property
     def version(self) -> int:
@@ -201,9 +203,14 @@ def next_hdu(source: Source, previous: Hdu | None) -> Hdu | None:
     except FitsError as error:
         error.locate(hdu=index)
         raise
-    end = hdu.data_start + hdu.data_size
-    hdu.short = end - source.available(end)
     return hdu
+
+
+def is_orderly(header: Header) -> bool:
+    """Whether the mandatory keywords of a primary header stand in their order, as cfitsio demands."""
+    axes = range(integer(header, "NAXIS", 0, 999))
+    mandatory = ["SIMPLE", "BITPIX", "NAXIS", *(f"NAXIS{i + 1}" for i in axes)]
+    return [header.position(keyword) for keyword in mandatory] == list(range(len(mandatory)))
 
 
 def _name(source: Source) -> str:
@@ -540,8 +547,9 @@ def resolve_section(section: Section, shape: tuple[int, ...]) -> tuple[list[rang
     items = () if section is None else section if isinstance(section, tuple) else (section,)
     if sum(item is Ellipsis for item in items) > 1:
         raise SectionError("a section has at most one Ellipsis")
-    if Ellipsis in items:
-        at = items.index(Ellipsis)
+    # not `in`, which would compare arrays
+    at = next((i for i, item in enumerate(items) if item is Ellipsis), None)
+    if at is not None:
         items = items[:at] + (slice(None),) * (len(shape) - len(items) + 1) + items[at + 1 :]
     if len(items) > len(shape):
         raise SectionError(f"a section of {len(items)} axes of an array of {len(shape)}")
@@ -573,4 +581,6 @@ def _slice_range(item: slice, length: int) -> range:
     parts = [None if part is None else _as_index(part) for part in (item.start, item.stop, item.step)]
     if parts[2] is not None and parts[2] < 1:
         raise SectionError(f"a step must be positive, not {parts[2]}")
+    if parts[2] is not None:
+        parts[2] = min(parts[2], max(length, 1))
     return range(*slice(*parts).indices(length))

@@ -88,10 +88,6 @@ class FileSource:
         """How many bytes there are, counted no further than `end`."""
         return min(self.size, end)
 
-    def buffer(self, end: int) -> bytes:
-        """All bytes up to `end`."""
-        return self.read(0, end)
-
     def after_fork(self) -> None:
         """Reads are by position, so a child may go on with the descriptor it inherited."""
 
@@ -110,7 +106,7 @@ class InflatedSource:
     """A gzip (any number of members) or bzip2 file, inflated into memory only as far as was read.
 
     A damaged or cut stream ends the bytes where the damage is; `damage` says so. Inflating stops
-    with FitsUnsupported at half of the machine's memory.
+    with FitsUnsupported at a quarter of the machine's memory.
     """
 
     def __init__(self, file: FileSource, new_inflater: Callable[[], Any]):
@@ -149,7 +145,7 @@ class InflatedSource:
         while have < goal and not self._done:
             if have > self._limit:
                 raise FitsUnsupported(
-                    f"inflates to more than {self._limit} bytes, half of this machine's memory; "
+                    f"inflates to more than {self._limit} bytes, a quarter of this machine's memory; "
                     "decompress the file on disk first",
                     path=self.path,
                 )
@@ -197,7 +193,7 @@ class InflatedSource:
 
 
 def _memory_limit() -> int:
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
 
 
 Source = FileSource | InflatedSource

@@ -85,15 +85,15 @@ class TableHDU(HDU):
 
     def read_table(
         self,
-        columns: Sequence[str] | None = None,
+        columns: Sequence[str | int] | None = None,
         rows: slice | None = None,
         device: Device = "cpu",
     ) -> dict[str, torch.Tensor]:
         """Read columns of a table, a tensor each.
 
         Args:
-            columns: Names, in any case, in the order that is wanted; None for all. The keys of the
-                result are the names as the file spells them.
+            columns: Names, in any case, or positions from 0, in the order that is wanted; None for
+                all. The keys of the result are the names as the file spells them.
             rows: A slice of rows with a positive step; None for all.
             device: Where the tensors shall be.
 
@@ -136,17 +136,19 @@ class TableHDU(HDU):
         return {name: tensor.to(target) for name, tensor in result.items()}
 
     @staticmethod
-    def _choose(table: TableLayout, names: Sequence[str] | None) -> list[Column]:
+    def _choose(table: TableLayout, names: Sequence[str | int] | None) -> list[Column]:
         if names is None:
             return table.columns
         if isinstance(names, str):
             raise TypeError(f"columns is a list of names: [{names!r}]")
-        known = {column.name.upper(): column for column in table.columns}
-        missing = [name for name in names if name.strip().upper() not in known]
+        known: dict[str | int, Column] = {column.name.upper(): column for column in table.columns}
+        known |= dict(enumerate(table.columns))
+        keys = [name.strip().upper() if isinstance(name, str) else name for name in names]
+        missing = [repr(name) for name, key in zip(names, keys, strict=True) if key not in known]
         if missing:
             there = ", ".join(column.name for column in table.columns[:50])
-            raise SectionError(f"no column {', '.join(map(repr, missing))}; there are {there}")
-        return [known[name.strip().upper()] for name in names]
+            raise SectionError(f"no column {', '.join(missing)}; there are {there}")
+        return [known[key] for key in keys]
 
     def _dtype(self, column: Column) -> torch.dtype:
         code = column.element or column.code
@@ -170,7 +172,8 @@ class TableHDU(HDU):
                 result = self._read_ascii(handle, table, columns, first, count)
             else:
                 result = self._read_fixed(handle, table, columns, first, count)
-            result = {name: tensor[keep] for name, tensor in result.items()}
+            # contiguous: what a step leaves out must not be kept alive
+            result = {name: tensor[keep].contiguous() for name, tensor in result.items()}
             for column in columns:
                 if column.code in "PQ":
                     result[column.name] = self._read_ragged(handle, table, column, span)
@@ -190,7 +193,7 @@ class TableHDU(HDU):
         if raw.numel():
             handle.read_row_bytes(self._hdu.start, first, raw.numel(), raw.data_ptr())
         rows = to_bytes(raw)
-        return {column.name: parse_column(rows, table.row_bytes, column) for column in columns}
+        return {column.name: parse_column(rows, table.row_bytes, column, first) for column in columns}
 
     def _read_fixed(
         self, handle: Handle, table: TableLayout, columns: list[Column], first: int, count: int
