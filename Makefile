@@ -37,8 +37,8 @@ lint: dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest $(MODULES)
-	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint $(wildcard torchfits/*.pyx torchfits/*.pxd)
-	for file in $(NATIVE); do $(CC) -std=c99 -O2 -Wall -Wextra -Werror -fsyntax-only $$file || exit 1; done
+	PATH="$(abspath $(BIN)):$$PATH" cython-lint $(wildcard torchfits/*.pyx torchfits/*.pxd)
+	for file in $(NATIVE); do $(CC) -std=c99 -O2 -Wall -Wextra -Werror -c -o /dev/null $$file || exit 1; done
 
 bench: dev
 	$(BIN)/python -m benchmarks
@@ -50,8 +50,8 @@ sanitize: dev
 	cd $(SANITIZED)/lib && export PYTHONPATH=$(CURDIR)/$(SANITIZED)/lib \
 	  LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so.6)" \
 	  ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 && \
-	$(CURDIR)/$(BIN)/python -c 'import sys; from torchfits import _core; sys.exit("sanitize" not in _core.__file__)' && \
-	$(CURDIR)/$(BIN)/python -m pytest -c $(CURDIR)/pyproject.toml --rootdir $(CURDIR) -p no:cacheprovider -m native $(CURDIR)/tests $(PYTEST)
+	$(abspath $(BIN))/python -c 'import sys; from torchfits import _core; sys.exit("sanitize" not in _core.__file__)' && \
+	$(abspath $(BIN))/python -m pytest -c $(CURDIR)/pyproject.toml --rootdir $(CURDIR) -p no:cacheprovider -m native $(CURDIR)/tests $(PYTEST)
 
 clean:
 	rm -rf build torchfits/*.so torchfits/_build_info.py *.egg-info

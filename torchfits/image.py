@@ -94,7 +94,7 @@ class ImageHDU(HDU):
         Args:
             section: Ints, slices with positive steps and Ellipsis in tensor (C) order; None for all.
             device: Where the tensor shall be.
-            dtype: Convert to this dtype.
+            dtype: Convert to this dtype as `Tensor.to` does, which checks no range.
             out: A contiguous tensor of the right shape and dtype to read into; it is returned.
             raw: Give the stored numbers, unscaled, nulls as they are.
 
