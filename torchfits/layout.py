@@ -13,11 +13,9 @@ from dataclasses import dataclass, field
 from types import EllipsisType
 
 from torchfits.errors import FitsError, FitsFormatError, FitsUnsupported, FitsWarning, SectionError
-from torchfits.header import Header
+from torchfits.header import BLOCK, CARD, Header
 from torchfits.source import Source
 
-BLOCK = 2880
-CARD = 80
 MAX_HEADER = 1 << 27
 MAX_PIECE = 364 * BLOCK  # about 1 MB
 MAX_OFFSET = 2**63 - 1
