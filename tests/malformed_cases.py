@@ -180,8 +180,8 @@ add_bad(
     "beyond torch",
     UNSUPPORTED,
 )
-add_bad("NAXIS after its axes", lambda: swapped("NAXIS", "NAXIS2"), "NAXIS")
-add_bad("BITPIX after the axes", lambda: swapped("BITPIX", "NAXIS2"), "BITPIX")
+add_read("NAXIS after its axes", lambda: swapped("NAXIS", "NAXIS2"), VALUES)
+add_read("BITPIX after the axes", lambda: swapped("BITPIX", "NAXIS2"), VALUES)
 add_read("NAXIS1 twice", lambda: image(1, card("NAXIS1", 2)), VALUES)
 add_read("BITPIX twice", lambda: image(1, card("BITPIX", -64)), VALUES)
 add_read("PCOUNT twice", lambda: image(1, card("PCOUNT", 2)), VALUES)
@@ -217,8 +217,7 @@ add_read("a NUL in EXTNAME", lambda: image(1, card("EXTNAME", b"'a\0b'")), VALUE
 add_read("EXTNAME without its end quote", lambda: image(1, card("EXTNAME", b"'abc")), VALUES, warns="EXTNAME")
 add_read("EXTNAME a number, EXTVER a text", lambda: image(1, EXTNAME=5, EXTVER="x"), VALUES)
 add_read("EXTVER of 70 digits", lambda: image(1, EXTVER=b"9" * 70), VALUES)
-# cfitsio refuses the whole HDU
-add_bad("bytes for a keyword", lambda: image(1, bytes(range(128, 208))), "illegal")
+add_read("bytes for a keyword", lambda: image(1, bytes(range(128, 208))), VALUES)
 
 # ---------------------------------------------------------------- binary tables: the columns
 FORMS = {

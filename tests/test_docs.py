@@ -28,6 +28,13 @@ def folder(tmp_path, monkeypatch):
         fits.Column("NAME", "4A", array=["a", "b", "c"]),
     ]
     fits.HDUList([fits.PrimaryHDU(), fits.BinTableHDU.from_columns(columns)]).writeto(tmp_path / "table.fits")
+    groups = fits.GroupData(
+        np.zeros((2, 1, 3), dtype="f4"),
+        parnames=["DATE", "DATE"],
+        pardata=[[2451545.0, 2451546.0], [0.25, 0.25]],
+        bitpix=-32,
+    )
+    fits.GroupsHDU(groups).writeto(tmp_path / "groups.fits")
     monkeypatch.chdir(tmp_path)
 
 

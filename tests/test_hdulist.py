@@ -203,7 +203,7 @@ def test_options_that_are_not_there_yet(path):
     with pytest.raises(FitsUnsupported, match="mode"):
         torchfits.open(path, "rw")
     with pytest.raises(FitsUnsupported, match="engine"):
-        torchfits.open(path, engine="direct")
+        torchfits.open(path, engine="fast")
     with torchfits.open(path, engine="cfitsio") as f:
         assert f[0].read().shape == (3, 4)
 

@@ -380,10 +380,11 @@ def real_headers():
                 source = open_source(path)
             except FitsError:
                 continue
-            hdu = None
+            index = start = 0
             try:
-                while (hdu := next_hdu(source, hdu)) is not None:
+                while (hdu := next_hdu(source, index, start)) is not None:
                     yield f"{path.name}[{hdu.index}]", source.read(hdu.start, hdu.data_start - hdu.start)
+                    index, start = index + 1, hdu.end
             except FitsError:
                 pass
             finally:
@@ -465,7 +466,10 @@ def test_any_card_survives_being_written_and_read(keyword, value, comment):
 
 
 @given(
-    keyword=keywords, value=values.filter(lambda v: not isinstance(v, str) or "&" not in v), comment=remarks
+    keyword=keywords,
+    value=values.filter(lambda v: not isinstance(v, str) or "&" not in v),
+    # astropy takes a quote in the comment for the end of the string
+    comment=remarks.filter(lambda c: "'" not in c),
 )
 @settings(max_examples=300, deadline=None)
 @pytest.mark.filterwarnings("ignore")

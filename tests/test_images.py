@@ -374,23 +374,3 @@ def test_gzip_of_several_members(tmp_path):
     data = image_of(array, 32)
     path.write_bytes(gzip.compress(data[:3000]) + gzip.compress(data[3000:]))
     assert torch.equal(torchfits.read(path), torch.arange(5000, dtype=torch.int32))
-
-
-def test_random_groups_are_refused_and_their_header_is_read(tmp_path):
-    path = tmp_path / "a.fits"
-    cards = {
-        "BITPIX": -32,
-        "NAXIS": 3,
-        "NAXIS1": 0,
-        "NAXIS2": 2,
-        "NAXIS3": 2,
-        "GROUPS": "          T",
-        "PCOUNT": 1,
-        "GCOUNT": 3,
-    }
-    path.write_bytes(raw_image(cards, bytes(4 * 3 * 5)))
-    with torchfits.open(path) as f:
-        assert f[0].read_header()["GCOUNT"] == 3
-        with pytest.raises(FitsUnsupported, match="random groups"):
-            f[0].read()
-        assert len(f) == 1

@@ -12,12 +12,15 @@ PACKAGE = Path(torchfits.__file__).parent
 # lowest first; modules of one layer do not import each other
 LAYERS = [
     ["errors", "_build_info"],
-    ["header", "source", "_cfitsio", "_direct", "_wcs", "_tensors"],
+    ["_direct", "_wcs", "_cfitsio"],
+    ["header", "source", "_tensors"],
     ["layout", "_core"],
     ["compression", "ascii_table", "cache", "versions"],
     ["hdu", "writer"],
     ["image", "table"],
+    ["groups"],
     ["hdulist"],
+    ["batch"],
     ["__init__"],
     ["cli"],
     ["__main__"],

@@ -111,7 +111,7 @@ def with_astropy(path: Path) -> list:
 
 def astropy_hdu(hdu) -> tuple:
     if isinstance(hdu, fits.GroupsHDU):
-        return "groups", None
+        return "image", np.array(hdu.data.data)
     if hdu.is_image or isinstance(hdu, fits.CompImageHDU):
         return "image", np.zeros(0) if hdu.data is None else np.array(hdu.data)
     if isinstance(hdu, (fits.BinTableHDU, fits.TableHDU)):
@@ -260,7 +260,7 @@ def compare(path: Path, process: FitsioProcess) -> dict[str, str]:
             outcome = "both" if a[0] == "other" else "refused"
         else:
             outcome = verdict(value, *(hdu[1] if hdu[0] == "image" else None for hdu in (a, f)))
-            if outcome == "astropy" and f == ("image", None) and not value.numel():
+            if outcome == "astropy" and f[0] == "image" and f[1] is None and not value.numel():
                 outcome = "both"  # fitsio says None where there are no data
         if outcome != "both":
             found[str(i)] = outcome
@@ -311,7 +311,7 @@ def test_raw_values_and_sections(name):
             assert torch.equal(torch.nan_to_num(hdu.read(section)), torch.nan_to_num(whole[section]))
             theirs = attempt(lambda hdu=hdu: unscaled[hdu.index])
             if isinstance(theirs, (fits.PrimaryHDU, fits.ImageHDU)) and theirs.data is not None:
-                raw = np.asarray(theirs.data)
+                raw = np.asarray(theirs.data.data if isinstance(theirs, fits.GroupsHDU) else theirs.data)
                 assert np.array_equal(hdu.read(raw=True).numpy(), raw, equal_nan=raw.dtype.kind == "f")
     finally:
         file.close()

@@ -1,5 +1,6 @@
 """FITS files to PyTorch tensors and back."""
 
+from torchfits.batch import read_batch, read_keys
 from torchfits.cache import cache_clear, cache_info, cache_limit
 from torchfits.errors import (
     FitsError,
@@ -13,6 +14,7 @@ from torchfits.errors import (
     KeywordMissing,
     SectionError,
 )
+from torchfits.groups import GroupsHDU
 from torchfits.hdu import HDU
 from torchfits.hdulist import HDUList, open, read, read_header
 from torchfits.header import Card, Header
@@ -32,6 +34,7 @@ __all__ = [
     "FitsIOError",
     "FitsUnsupported",
     "FitsWarning",
+    "GroupsHDU",
     "HDUList",
     "HduMissing",
     "Header",
@@ -44,7 +47,9 @@ __all__ = [
     "cache_limit",
     "open",
     "read",
+    "read_batch",
     "read_header",
+    "read_keys",
     "strings",
     "versions",
     "writeto",

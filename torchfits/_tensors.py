@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import math
-from collections.abc import Sequence
+import os
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
+from torchfits import _direct
 from torchfits.errors import FitsFormatError, FitsUnsupported
 
 Device = torch.device | str | int
@@ -21,6 +26,8 @@ STORED = {
     -32: torch.float32,
     -64: torch.float64,
 }
+# what our kernels call the dtypes that they write
+CODES: dict[torch.dtype, int] = {getattr(torch, name): code for name, code in _direct.TYPES.items()}
 # (BITPIX, BZERO) with BSCALE 1 -> exact integers of the other signedness (section 4.4.2.5, table 11)
 OTHER_SIGN: dict[tuple[int, float], torch.dtype] = {
     (8, -128): torch.int8,
@@ -47,6 +54,21 @@ def value_dtype(bitpix: int, scale: float, zero: float, null: int | None) -> tor
     return SCALED[bitpix]
 
 
+# from here on page faults cost more than the advice
+_HUGE = 4 << 20
+
+
+@functools.cache
+def _processors() -> int:
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(there, _direct.processor_quota() or there)
+
+
+def threads() -> int:
+    """How many threads a job may use: as many as torch (1 in a DataLoader worker), if there are so many."""
+    return min(torch.get_num_threads(), _processors())
+
+
 def allocate(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
     """A new tensor; FitsUnsupported where torch cannot hold `shape`, MemoryError where memory cannot."""
     if len(shape) > 64:
@@ -54,13 +76,16 @@ def allocate(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
     if math.prod(shape) * dtype.itemsize >= 2**63:
         raise FitsUnsupported(f"an array of shape {tuple(shape)} is beyond the address space")
     try:
-        return torch.empty(tuple(shape), dtype=dtype)
+        tensor = torch.empty(tuple(shape), dtype=dtype)
     except RuntimeError as error:
         if "alloc" in str(error):
             raise MemoryError(f"no memory for a {dtype} tensor of shape {tuple(shape)}") from error
         if "overflow" in str(error):  # of strides, also where there is no element
             raise FitsUnsupported(f"an array of shape {tuple(shape)} is beyond torch") from error
         raise
+    if tensor.nbytes >= _HUGE:
+        _direct.advise_huge(tensor.data_ptr(), tensor.nbytes)
+    return tensor
 
 
 def check_device(device: torch.device | str | int) -> torch.device:
@@ -94,6 +119,84 @@ def address(tensor: torch.Tensor) -> tuple[int, int]:
     if tensor.device.type != "cpu" or not tensor.is_contiguous():
         raise ValueError("only the memory of a contiguous CPU tensor can be handed to C")
     return tensor.data_ptr(), tensor.numel() * tensor.element_size()
+
+
+def cast_into(target: torch.Tensor, values: torch.Tensor) -> None:
+    """Write `values` to `target`, of the same number of elements, converted as our kernels do."""
+    _direct.cast(
+        CODES[target.dtype], target.data_ptr(), CODES[values.dtype], values.data_ptr(), target.numel()
+    )
+
+
+def element_bytes(value: float, dtype: torch.dtype) -> bytes | None:
+    """`value` as an element of `dtype`; None where it cannot hold it."""
+    if dtype.is_floating_point:
+        return to_bytes(torch.tensor(value, dtype=dtype))
+    low, high = (0, 1) if dtype == torch.bool else (torch.iinfo(dtype).min, torch.iinfo(dtype).max)
+    if not low <= value <= high or int(value) != value:
+        return None
+    return int(value).to_bytes(dtype.itemsize, sys.byteorder, signed=low < 0)
+
+
+# what is on its way to another device at a time
+_PIECE_BYTES = 8 << 20
+_PIECES = 3
+
+Parts = Callable[[int | None], Iterator[tuple[int, Callable[[torch.Tensor], None]]]]
+
+
+def deliver(
+    shape: Sequence[int],
+    element: torch.dtype,
+    parts: Parts,
+    wanted: torch.dtype,
+    device: torch.device,
+    out: torch.Tensor | None,
+) -> torch.Tensor:
+    """A tensor of `shape` and dtype `wanted` on `device`, or `out`, with what `parts` reads.
+
+    `parts(most)` yields, in the order of the elements, how many elements (at most so many) a part has and
+    what reads it into a contiguous CPU tensor of dtype `element`.
+    """
+    if element != wanted:
+        values = deliver(shape, element, parts, element, device, None)
+        return values.to(wanted) if out is None else out.copy_(values)
+    if device.type != "cpu":
+        tensor = torch.empty(tuple(shape), dtype=wanted, device=device) if out is None else out
+        return _through_host(tensor, parts)
+    tensor = allocate(shape, wanted) if out is None else out
+    for _, read in parts(None):
+        read(tensor)
+    return tensor
+
+
+def _through_host(tensor: torch.Tensor, parts: Parts) -> torch.Tensor:
+    """Fill a tensor of another device by way of a ring of pieces on the host, pinned where it is a CUDA one.
+
+    Copies are queued on the current stream, so that the next piece is read while the last one travels;
+    a piece is used again when the event behind its copy has passed.
+    """
+    cuda = tensor.device.type == "cuda"
+    most = max(_PIECE_BYTES // tensor.element_size(), 1)
+    flat, at = tensor.view(-1), 0
+    ring: deque[tuple[torch.Tensor, torch.cuda.Event | None]] = deque()
+    for count, read in parts(most):
+        if len(ring) < _PIECES:
+            piece, passed = torch.empty(min(most, len(flat)), dtype=tensor.dtype, pin_memory=cuda), None
+        else:
+            piece, passed = ring.popleft()
+        if count > len(piece):  # a window that is larger than a piece
+            piece, passed = torch.empty(count, dtype=tensor.dtype, pin_memory=cuda), None
+        if passed is not None:
+            passed.synchronize()
+        read(piece[:count])
+        flat[at : at + count].copy_(piece[:count], non_blocking=cuda)
+        if cuda:
+            passed = torch.cuda.Event()
+            passed.record(torch.cuda.current_stream(tensor.device))
+        ring.append((piece, passed))
+        at += count
+    return tensor
 
 
 def big_endian(tensor: torch.Tensor) -> torch.Tensor:

@@ -14,8 +14,9 @@ from typing import NamedTuple
 
 from torchfits import layout
 from torchfits._core import Handle, after_fork
-from torchfits.errors import FitsError, FitsFormatError, FitsIOError
-from torchfits.source import InflatedSource, Path, file_path, identity, open_source
+from torchfits._direct import HduIndex
+from torchfits.errors import FitsError, FitsFormatError, FitsIOError, os_error
+from torchfits.source import FileSource, InflatedSource, Path, file_path, identity, open_source
 
 
 class CacheInfo(NamedTuple):
@@ -39,8 +40,10 @@ class OpenFile:
         self.source = open_source(self.path)
         self.users = 0
         self.cached = False
-        self._hdus: list[layout.Hdu] = []
-        self._complete = False
+        # a compressed file has no index: each header is parsed
+        self._index = HduIndex(self.source.file if isinstance(self.source, FileSource) else None)
+        self._hdus: dict[int, layout.Hdu] = {}
+        self._odd: list[int] = []  # those that the index does not know by name
         self._failure: FitsFormatError | None = None  # what ended the walk
         self._layouts: dict[int, layout.ImageLayout | layout.TileLayout | layout.TableLayout] = {}
         self._lock = threading.RLock()
@@ -51,29 +54,68 @@ class OpenFile:
 
     def find(self, index: int) -> layout.Hdu | None:
         """The HDU at `index` from 0, walking as far as needed; None past the last."""
+        known = self._hdus.get(index)
+        if known is not None:
+            return known
         with self._lock:
-            while len(self._hdus) <= index and not self._complete:
-                self._check_open()
-                if self._failure is not None:
-                    raise copy.copy(self._failure)
-                try:
-                    hdu = layout.next_hdu(self.source, self._hdus[-1] if self._hdus else None)
-                except FitsError as error:
-                    error.locate(path=self.path)
-                    if isinstance(error, FitsFormatError):
-                        self._failure = copy.copy(error)
-                    raise
-                if hdu is None:
-                    self._complete = True
-                else:
-                    self._hdus.append(hdu)
-            return self._hdus[index] if index < len(self._hdus) else None
+            while not self._reach(index + 1):
+                if not self._parse_next():
+                    return None
+            if index not in self._hdus:
+                self._hdus[index] = layout.indexed_hdu(self.source, index, self._index[index])
+            return self._hdus[index]
+
+    def _reach(self, count: int) -> bool:
+        try:
+            return self._index.reach(count)
+        except OSError as error:
+            raise os_error(error, "cannot read", self.path) from error
+
+    def _parse_next(self) -> bool:
+        """Read the header at which the index stopped; False where there is none any more."""
+        if self._index.complete:
+            return False
+        self._check_open()
+        if self._failure is not None:
+            raise copy.copy(self._failure)
+        try:
+            hdu = layout.next_hdu(self.source, self._index.count, self._index.next)
+        except FitsError as error:
+            error.locate(path=self.path)
+            if isinstance(error, FitsFormatError):
+                self._failure = copy.copy(error)
+            raise
+        if hdu is None:
+            self._index.finish()
+            return False
+        self._hdus[hdu.index] = hdu
+        self._odd.append(hdu.index)
+        self._index.add(hdu.start, hdu.end)
+        return True
+
+    def find_name(self, name: str, version: int | None) -> layout.Hdu | None:
+        """The first HDU with this EXTNAME in capitals, and EXTVER unless None; walks as far as needed."""
+        key, first = name.encode("utf-8", "surrogatepass"), 0
+        with self._lock:
+            while True:
+                found = self._index.find_name(key, version, first)
+                for index in self._odd:
+                    hdu = self._hdus[index]
+                    if hdu.name.upper() == name and version in (None, hdu.version) and not 0 <= found < index:
+                        return hdu
+                if found >= 0:
+                    return self.find(found)
+                first = self._index.count
+                if not self._parse_next():
+                    return None
 
     def count(self) -> int:
         """How many HDUs there are; walks to the end."""
-        while self.find(len(self._hdus)) is not None:
-            pass
-        return len(self._hdus)
+        with self._lock:
+            while not self._index.complete:
+                self._reach(1 << 62)
+                self._parse_next()
+            return self._index.count
 
     def layout_of(self, hdu: layout.Hdu) -> layout.ImageLayout | layout.TileLayout | layout.TableLayout:
         """The parsed layout of an HDU, kept."""
@@ -81,8 +123,7 @@ class OpenFile:
         if known is None:
             with self._lock:
                 if hdu.kind in ("bintable", "table"):
-                    compressed = layout.is_compressed_image(hdu)
-                    known = layout.tile_layout(hdu) if compressed else layout.table_layout(hdu)
+                    known = layout.tile_layout(hdu) if hdu.compressed else layout.table_layout(hdu)
                 else:
                     known = layout.image_layout(hdu)
                 self._layouts[hdu.index] = known
@@ -95,6 +136,7 @@ class OpenFile:
             self._check_open()
             self.check_data(hdu)
             yield self._handle_for(hdu)
+            self.source.check_unchanged()
         except FitsError as error:
             error.locate(path=self.path, hdu=hdu.index)
             raise
@@ -118,7 +160,8 @@ class OpenFile:
 
     def _orderly(self, hdu: layout.Hdu) -> bool:
         # cfitsio opens no file whose primary header it does not like, whatever follows
-        return hdu.index == 0 or layout.is_orderly(self._hdus[0].header)
+        first = self.find(0)
+        return hdu.index == 0 or (first is not None and layout.is_orderly(first.header))
 
     def check_data(self, hdu: layout.Hdu) -> None:
         """FitsFormatError where the file ends before the data of `hdu` do."""
@@ -153,11 +196,13 @@ class OpenFile:
             if self._handle is not None:
                 self._handle.close()
             self._alone = None
+            self._index.close()
             self.source.close()
 
     def after_fork(self) -> None:
         """In a forked child: locks may be held by threads that are not here, handles share positions."""
         self._lock = threading.RLock()
+        self._index.after_fork()
         self.source.after_fork()
         if self._alone is not None:
             self._alone[1].abandon()

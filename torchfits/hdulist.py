@@ -11,18 +11,26 @@ import torch
 from torchfits._tensors import Device
 from torchfits.cache import OpenFile, open_file
 from torchfits.errors import FitsError, FitsIOError, FitsUnsupported, HduMissing
+from torchfits.groups import GroupsHDU
 from torchfits.hdu import HDU
 from torchfits.header import Header
 from torchfits.image import ImageHDU
-from torchfits.layout import Hdu, Section, is_compressed_image
+from torchfits.layout import Hdu, Section
 from torchfits.source import Path
 from torchfits.table import TableHDU
 
 Key = int | str | tuple[str, int]
-Engine = Literal["auto", "cfitsio"]
+Engine = Literal["auto", "direct", "cfitsio"]
 
 
-def open(path: Path, mode: Literal["r"] = "r", *, cache: bool = True, engine: Engine = "auto") -> HDUList:
+def open(
+    path: Path,
+    mode: Literal["r"] = "r",
+    *,
+    cache: bool = True,
+    engine: Engine = "auto",
+    mmap: bool = True,
+) -> HDUList:
     """Open a FITS file, plain, gzip or bzip2, for reading.
 
     Nothing but the first bytes is read; HDUs are found when they are asked for. The name is taken as
@@ -33,7 +41,11 @@ def open(path: Path, mode: Literal["r"] = "r", *, cache: bool = True, engine: En
         mode: 'r'; files are written by `writeto`.
         cache: Keep the file open after its last user, up to `cache_limit` files a process, so that
             the next `open` of the unchanged file costs little.
-        engine: 'auto' takes the fastest engine that serves an HDU, 'cfitsio' the reference.
+        engine: 'auto' takes the fastest engine that serves an HDU: our own, 'direct', for plain images,
+            cfitsio for the rest. 'cfitsio' takes the reference for all; with 'direct' no code of cfitsio
+            sees the file, and what only cfitsio can read is FitsUnsupported.
+        mmap: Let windows of wide images be read from a mapping of the file, where it lies on a local disk.
+            Whole images never are.
 
     Returns:
         An HDUList, which is a context manager.
@@ -52,9 +64,9 @@ def open(path: Path, mode: Literal["r"] = "r", *, cache: bool = True, engine: En
         raise FitsUnsupported(
             f"mode {mode!r}: files are opened for reading ('r') and written by writeto", path=path
         )
-    if engine not in ("auto", "cfitsio"):
-        raise FitsUnsupported(f"engine {engine!r}: 'auto' or 'cfitsio'", path=path)
-    return HDUList(open_file(path, cache), cache=cache, engine=engine)
+    if engine not in ("auto", "direct", "cfitsio"):
+        raise FitsUnsupported(f"engine {engine!r}: 'auto', 'direct' or 'cfitsio'", path=path)
+    return HDUList(open_file(path, cache), cache=cache, engine=engine, mmap=mmap)
 
 
 class HDUList:
@@ -65,10 +77,11 @@ class HDUList:
     a fork, and pickled (the other side opens the path again).
     """
 
-    def __init__(self, file: OpenFile, *, cache: bool, engine: Engine):
+    def __init__(self, file: OpenFile, *, cache: bool, engine: Engine, mmap: bool):
         self._file = file
         self._cache = cache
         self._engine = engine
+        self._mmap = mmap
         self._known: dict[int, HDU] = {}
         self._closed = False
 
@@ -103,19 +116,17 @@ class HDUList:
             if key < 0:
                 key += file.count()
             return file.find(key) if key >= 0 else None
+        version: int | None
         if isinstance(key, str):
             name, version = key, None
         elif isinstance(key, tuple) and len(key) == 2 and isinstance(key[0], str) and isinstance(key[1], int):
             name, version = key
         else:
             raise TypeError(f"an HDU is had by int, EXTNAME or (EXTNAME, EXTVER), not {key!r}")
-        name, index = name.strip().upper(), 0
-        while (hdu := file.find(index)) is not None:
-            if hdu.name.upper() == name and version in (None, hdu.version):
-                return hdu
-            index += 1
+        name = name.strip().upper()
+        hdu = file.find_name(name, version)
         # what astropy and people call the primary HDU, where no HDU bears that name
-        return file.find(0) if name == "PRIMARY" and version in (None, 1) else None
+        return file.find(0) if hdu is None and name == "PRIMARY" and version in (None, 1) else hdu
 
     def _what_there_is(self) -> str:
         names = ", ".join(repr(hdu.name) if hdu.name else str(hdu.index) for hdu in list(self)[:20])
@@ -167,7 +178,12 @@ class HDUList:
             self.close()
 
     def __reduce__(self) -> tuple:
-        return _reopen, (self._file.absolute, {"cache": self._cache, "engine": self._engine})
+        options = {
+            "cache": self._cache,
+            "engine": self._engine,
+            "mmap": self._mmap,
+        }
+        return _reopen, (self._file.absolute, options)
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else ", ".join(repr(hdu) for hdu in self._known.values()) or "open"
@@ -179,7 +195,9 @@ def _reopen(path: Path, options: dict) -> HDUList:
 
 
 def _class_of(hdu: Hdu) -> type[HDU]:
-    if hdu.kind in ("image", "groups") or is_compressed_image(hdu):
+    if hdu.kind == "groups":
+        return GroupsHDU
+    if hdu.kind == "image" or hdu.compressed:
         return ImageHDU
     return TableHDU if hdu.kind in ("bintable", "table") else HDU
 
@@ -192,6 +210,8 @@ def read(
     dtype: torch.dtype | None = None,
     device: Device = "cpu",
     out: torch.Tensor | None = None,
+    engine: Engine = "auto",
+    mmap: bool = True,
 ) -> torch.Tensor | dict[str, torch.Tensor]:
     """Read one HDU of a file in one call.
 
@@ -200,6 +220,7 @@ def read(
         hdu: Index, EXTNAME or (EXTNAME, EXTVER); None for the first HDU that holds data.
         section: Of an image, as in `ImageHDU.read`; of a table, a slice of rows.
         dtype, device, out: As in `ImageHDU.read`; tables take only `device`.
+        engine, mmap: As in `open`.
 
     Returns:
         The tensor of an image, or the dict of column tensors of a table.
@@ -212,7 +233,7 @@ def read(
         >>> torchfits.read('image.fits').shape
         torch.Size([3, 4])
     """
-    with open(path) as file:
+    with open(path, engine=engine, mmap=mmap) as file:
         if hdu is None:
             found = next((each for each in file if each._hdu.data_size > 0), None)
             if found is None:

@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from typing import cast
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, Literal, cast
 
 import torch
 
 from torchfits import compression
 from torchfits._core import MAX_COMPRESSED_AXES, MAX_SUBSET_AXES
+from torchfits._direct import Conversion, read_cutouts, read_section
 from torchfits._tensors import (
+    CODES,
     OTHER_SIGN,
     STORED,
     Device,
     address,
     allocate,
+    cast_into,
     check_device,
     check_out,
+    deliver,
+    element_bytes,
+    threads,
     value_dtype,
 )
 from torchfits.errors import FitsError, FitsFormatError, FitsUnsupported, FitsWarning
 from torchfits.hdu import HDU
 from torchfits.header import Header
-from torchfits.layout import ImageLayout, Section, TileLayout, resolve_section
+from torchfits.layout import ImageLayout, Section, TileLayout, resolve_section, split_ranges
 
 
 class ImageHDU(HDU):
@@ -41,6 +50,14 @@ class ImageHDU(HDU):
         if raw:
             return STORED[image.bitpix]
         return value_dtype(image.bitpix, image.scale, image.zero, image.blank)
+
+    @property
+    def engine(self) -> Literal["direct", "cfitsio"]:
+        """What reads the pixels: 'direct', our own kernels, or 'cfitsio'."""
+        asked = self._parent._engine
+        if asked != "auto":
+            return asked
+        return "cfitsio" if self._hdu.compressed else "direct"
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -91,10 +108,15 @@ class ImageHDU(HDU):
         exact int8, uint16, uint32 or uint64; any other BSCALE/BZERO, and any other image with BLANK, give
         float32 for BITPIX 8 and 16 and float64 for 32 and 64, null pixels being NaN.
 
+        Rows outside the section are not read. Large images are read by several threads, as many as
+        `torch.get_num_threads` and the machine allow.
+
         Args:
             section: Ints, slices with positive steps and Ellipsis in tensor (C) order; None for all.
             device: Where the tensor shall be.
-            dtype: Convert to this dtype as `Tensor.to` does, which checks no range.
+            dtype: Convert to this dtype while reading. Scaled values are computed in float64 and rounded
+                once; integers wrap around; floats are cut to integers toward zero, what is out of range
+                becomes the nearest integer and NaN becomes 0.
             out: A contiguous tensor of the right shape and dtype to read into; it is returned.
             raw: Give the stored numbers, unscaled, nulls as they are.
 
@@ -104,53 +126,216 @@ class ImageHDU(HDU):
         Raises:
             SectionError: The section is not one of this image.
             FitsFormatError: The data are cut short or damaged, or `out` does not fit.
-            FitsUnsupported: Random groups, more axes than torch holds, a device that is not there.
+            FitsIOError: The file changed since it was opened, or the system refuses.
+            FitsUnsupported: What this engine cannot read, more axes than torch holds, a device that is not
+                there.
 
         Example:
             >>> torchfits.open('image.fits')[0].read(section=(slice(0, 2), slice(1, 3)))
             tensor([[1., 2.],
                     [5., 6.]])
         """
-        if out is not None and not isinstance(out, torch.Tensor):
-            raise TypeError(f"out must be a torch.Tensor, not {type(out).__name__}")
-        target = check_device(out.device if out is not None else device)
-        image = self._image()
+        target = _target(out, device)
         try:
-            if self._hdu.kind == "groups":
-                raise FitsUnsupported("random groups are not read yet; their header is")
+            image = self._image()
             ranges, shape = resolve_section(section, image.shape)
-            natural = self._dtype(raw)
-            wanted = dtype or (out.dtype if out is not None else natural)
+            wanted = self._wanted(dtype, out, raw)
             if out is not None:
                 check_out(out, shape, wanted)
-            null = None if raw or natural in OTHER_SIGN.values() else image.blank
-            if null is not None and not wanted.is_floating_point and not wanted.is_complex:
-                raise FitsFormatError(f"null pixels cannot be {wanted}; read a float dtype, or raw=True")
-            if 0 not in shape:
-                self._check_bytes(ranges)
-            if out is not None and out.dtype == natural and out.device.type == "cpu":
-                tensor = out
-            else:
-                tensor = allocate(shape, natural)
-            if tensor.numel():
-                self._read_into(tensor, ranges, raw, null)
+            if 0 in shape:
+                return allocate(shape, wanted).to(target) if out is None else out
+            self._check_bytes(ranges)
+            element = self._element(wanted, raw)
+
+            def parts(most: int | None) -> Iterator[tuple[int, Callable[[torch.Tensor], None]]]:
+                for part in split_ranges(ranges, most):
+                    yield math.prod(map(len, part)), partial(self._read_section, part, raw)
+
+            return deliver(shape, element, parts, wanted, target, out)
         except FitsError as error:
             error.locate(path=self._parent.path, hdu=self.index)
             raise
-        if out is None:
-            return tensor.to(device=target, dtype=wanted)
-        return out if tensor is out else out.copy_(tensor)
+
+    def cutouts(
+        self,
+        positions: Any,
+        size: int | tuple[int, int],
+        *,
+        anchor: Literal["corner", "center"] = "corner",
+        fill: float = math.nan,
+        out: torch.Tensor | None = None,
+        dtype: torch.dtype | None = None,
+        device: Device = "cpu",
+    ) -> torch.Tensor:
+        """Read many windows of the same size in one call.
+
+        Args:
+            positions: (N, 2) integers, a tensor or what `torch.as_tensor` takes: (row, column) of the first
+                pixel of each window, counted from 0; windows may reach outside the image.
+            size: (rows, columns) of a window, or one number for both.
+            anchor: 'center' where `positions` are those of the pixel at index size // 2 of each axis.
+            fill: The value of pixels outside the image.
+            out: A contiguous tensor of the right shape and dtype to read into; it is returned.
+            dtype, device: As in `read`.
+
+        Returns:
+            A tensor (N, rows, columns); of a cube (N, ..., rows, columns), every plane of each window.
+
+        Raises:
+            FitsFormatError: The image has less than two axes, `positions` are not (N, 2), a window reaches
+                outside and the dtype cannot hold `fill`; or as `read` raises.
+            TypeError: `positions` are no integers.
+
+        Example:
+            >>> torchfits.open('image.fits')[0].cutouts([(0, 0), (2, 3)], 2)
+            tensor([[[ 0.,  1.],
+                     [ 4.,  5.]],
+            <BLANKLINE>
+                    [[11., nan],
+                     [nan, nan]]])
+        """
+        target = _target(out, device)
+        try:
+            image = self._image()
+            if len(image.shape) < 2:
+                raise FitsFormatError(
+                    f"cutouts of an image of shape {image.shape}: it has no rows and columns"
+                )
+            corners, window = _windows(positions, size, anchor)
+            wanted = self._wanted(dtype, out, raw=False)
+            shape = (len(corners), *image.shape[:-2], *window)
+            if out is not None:
+                check_out(out, shape, wanted)
+            if 0 in shape:
+                return allocate(shape, wanted).to(target) if out is None else out
+            self._check_bytes([range(length) for length in image.shape])
+            element = self._element(wanted, raw=False)
+            outside = element_bytes(fill, element)
+            pixels = math.prod(shape[1:])
+            read = self._read_windows if self.engine == "direct" else self._read_windows_one_by_one
+
+            def parts(most: int | None) -> Iterator[tuple[int, Callable[[torch.Tensor], None]]]:
+                for some in corners.split(len(corners) if most is None else max(most // pixels, 1)):
+                    yield len(some) * pixels, partial(read, some, window, outside)
+
+            return deliver(shape, element, parts, wanted, target, out)
+        except FitsError as error:
+            error.locate(path=self._parent.path, hdu=self.index)
+            raise
+
+    # -- what both have in common
+
+    def _wanted(self, dtype: torch.dtype | None, out: torch.Tensor | None, raw: bool) -> torch.dtype:
+        """The dtype asked for, by `dtype`, by `out`, or not at all."""
+        natural = self._dtype(raw)
+        wanted = dtype or (out.dtype if out is not None else natural)
+        nulls = not raw and self._image().blank is not None and natural not in OTHER_SIGN.values()
+        if nulls and not wanted.is_floating_point and not wanted.is_complex:
+            raise FitsFormatError(f"null pixels cannot be {wanted}; read a float dtype, or raw=True")
+        return wanted
+
+    def _element(self, wanted: torch.dtype, raw: bool) -> torch.dtype:
+        """What the kernels shall make: `wanted`, unless only torch can convert to that."""
+        return wanted if wanted in CODES else self._dtype(raw)
 
     def _check_bytes(self, ranges: list[range]) -> None:
         """Nothing is allocated on a header's word: the bytes must be there and hold the pixels."""
         file, tiles = self._parent._opened(), self._tiles()
         file.check_data(self._hdu)
+        if self.engine == "direct" and tiles is not None:
+            raise FitsUnsupported(f"the direct engine reads no {tiles.codec} tiles yet; use engine='auto'")
+        if self.engine == "cfitsio" and self._hdu.kind == "groups":
+            raise FitsUnsupported("cfitsio reads no random groups here; use engine='auto'")
         if tiles is not None:
             compression.check_streams(file.source, self._hdu, tiles, ranges)
 
-    def _read_into(self, tensor: torch.Tensor, ranges: list[range], raw: bool, null: int | None) -> None:
+    # -- the direct engine
+
+    def _conversion(self, to: torch.dtype, raw: bool) -> Conversion:
+        image = self._image()
+        scaling = (1, 0, None) if raw else (image.scale, image.zero, image.blank)
+        return Conversion(image.bitpix, *scaling, CODES[to])
+
+    def _read_section(self, ranges: list[range], raw: bool, tensor: torch.Tensor) -> None:
+        if self.engine == "cfitsio":
+            self._read_by_cfitsio(ranges, raw, tensor)
+            return
+        image, hdu = self._image(), self._hdu
+        axes = [
+            (axis.start, len(axis), axis.step, pitch)
+            for axis, pitch in zip(ranges, image.pitches, strict=True)
+        ]
+        start = hdu.data_start + image.parameters * abs(image.bitpix) // 8
+        where = self._parent._opened().source.where(hdu.data_start + hdu.data_size)
+        conversion = self._conversion(tensor.dtype, raw)
+        read_section(where, conversion, start, axes, *address(tensor), threads(), self._parent._mmap)
+
+    def _read_windows(
+        self, corners: torch.Tensor, window: tuple[int, int], outside: bytes | None, tensor: torch.Tensor
+    ) -> None:
+        image, hdu = self._image(), self._hdu
+        *leading, rows, columns = image.shape
+        where = self._parent._opened().source.where(hdu.data_start + hdu.data_size)
+        done = read_cutouts(
+            where,
+            self._conversion(tensor.dtype, raw=False),
+            (hdu.data_start, math.prod(leading), rows, columns),
+            (corners.data_ptr(), len(corners)),
+            window,
+            outside,
+            *address(tensor),
+            threads(),
+            self._parent._mmap,
+        )
+        if not done:
+            raise _no_fill(tensor.dtype)
+
+    # -- the cfitsio engine
+
+    def _read_windows_one_by_one(
+        self, corners: torch.Tensor, window: tuple[int, int], outside: bytes | None, tensor: torch.Tensor
+    ) -> None:
+        shape = self._image().shape
+        stack = tensor.view(len(corners), *shape[:-2], *window)
+        for corner, target in zip(corners.tolist(), stack, strict=True):
+            inside = [
+                range(min(max(first, 0), length), max(min(first + size, length), 0))
+                for first, size, length in zip(corner, window, shape[-2:], strict=True)
+            ]
+            if [len(axis) for axis in inside] != list(window):
+                if outside is None:
+                    raise _no_fill(tensor.dtype)
+                target[...] = torch.frombuffer(bytearray(outside), dtype=tensor.dtype)
+            if all(len(axis) for axis in inside):
+                ranges = [range(length) for length in shape[:-2]] + inside
+                part = allocate([len(axis) for axis in ranges], tensor.dtype)
+                self._read_section(ranges, False, part)
+                (top, left), (rows, columns) = corner, inside
+                target[
+                    ..., rows.start - top : rows.stop - top, columns.start - left : columns.stop - left
+                ] = part
+
+    def _read_by_cfitsio(self, ranges: list[range], raw: bool, tensor: torch.Tensor) -> None:
+        image, natural = self._image(), self._dtype(raw)
+        # scaled values are rounded once, to what is asked for
+        scaled = not raw and natural not in OTHER_SIGN.values() and natural != STORED[image.bitpix]
+        scaled = scaled or (not raw and image.bitpix < 0 and (image.scale, image.zero) != (1, 0))
+        tiles = self._tiles()
+        quantized = tiles is not None and tiles.quantized
+        if tensor.dtype == natural:
+            self._read_natural(ranges, raw, tensor)
+        else:
+            middle = torch.float64 if scaled and not quantized else natural
+            if middle == torch.float64 and tensor.dtype in (torch.float16, torch.bfloat16):
+                middle = torch.float32
+            values = allocate([len(axis) for axis in ranges], middle)
+            self._read_natural(ranges, raw, values)
+            cast_into(tensor, values)
+
+    def _read_natural(self, ranges: list[range], raw: bool, tensor: torch.Tensor) -> None:
         image, tiles = self._image(), self._tiles()
         scale, zero = (1, 0) if raw else (image.scale, image.zero)
+        null = None if raw or self._dtype(raw) in OTHER_SIGN.values() else image.blank
         name = str(tensor.dtype).removeprefix("torch.")
         # quantised floats have nulls of their own; in plain ones a null check would flush denormals
         nan_nulls = null is not None or (tiles is not None and tiles.quantized)
@@ -178,6 +363,42 @@ class ImageHDU(HDU):
         if self._hdu.kind == "groups":
             kind = "GROUPS"
         return str(self.index), self.name, str(self.version), kind, *what
+
+
+def _target(out: torch.Tensor | None, device: Device) -> torch.device:
+    if out is not None and not isinstance(out, torch.Tensor):
+        raise TypeError(f"out must be a torch.Tensor, not {type(out).__name__}")
+    return check_device(out.device if out is not None else device)
+
+
+def _windows(positions: Any, size: Any, anchor: str) -> tuple[torch.Tensor, tuple[int, int]]:
+    """First pixels, int64 (N, 2), and (rows, columns) of windows."""
+    rows, columns = (size, size) if isinstance(size, int) else size
+    for side in (rows, columns):
+        if isinstance(side, bool) or not isinstance(side, int):
+            raise TypeError(f"the size of a window is a number of pixels or two, not {size!r}")
+        if not 1 <= side < 1 << 31:
+            raise FitsFormatError(f"windows of {rows} x {columns} pixels")
+    if anchor not in ("corner", "center"):
+        raise FitsFormatError(f"anchor {anchor!r}: 'corner' or 'center'")
+    found = torch.as_tensor(positions, device="cpu")
+    if found.numel() == 0 and found.ndim == 1:
+        found = torch.empty((0, 2), dtype=torch.int64)
+    if found.dtype == torch.bool or found.is_floating_point() or found.is_complex():
+        raise TypeError(f"positions must be integers, not {found.dtype}; round them first")
+    if found.ndim != 2 or found.shape[1] != 2:
+        raise FitsFormatError(f"positions must be of shape (N, 2), not {tuple(found.shape)}")
+    # far outside is far outside, and nothing may overflow
+    corners = found.to(torch.int64).clamp(-(1 << 62), 1 << 62)
+    if anchor == "center":
+        corners = corners - torch.tensor([rows // 2, columns // 2])
+    return corners.contiguous(), (rows, columns)
+
+
+def _no_fill(dtype: torch.dtype) -> FitsFormatError:
+    return FitsFormatError(
+        f"a window reaches outside the image, and {dtype} cannot hold the fill; pass fill="
+    )
 
 
 def _runs(ranges: list[range], shape: tuple[int, ...]) -> tuple[list[int], int]:

@@ -9,6 +9,7 @@ import math
 import operator
 import re
 import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from types import EllipsisType
 
@@ -42,39 +43,56 @@ _TABLES = {"BINTABLE": "bintable", "A3DTABLE": "bintable", "3DTABLE": "bintable"
 
 @dataclass(slots=True)
 class Hdu:
-    """Where one HDU lies; `header` is parsed, its values not yet."""
+    """Where one HDU lies, and what the first look at its header told."""
 
     index: int
     kind: str  # image, bintable, table, groups, foreign
-    header: Header
     start: int
     data_start: int
     data_size: int
+    name: str  # EXTNAME, '' where there is none
+    version: int
+    compressed: bool  # a table that holds a tile-compressed image
+    source: Source
+    image: ImageLayout | None = None  # of an ordinary image
+    _header: Header | None = None
 
     @property
     def end(self) -> int:
         return self.data_start + -(-self.data_size // BLOCK) * BLOCK
 
     @property
-    def name(self) -> str:
-        value = self.header.get("EXTNAME", "")
-        return value.strip() if isinstance(value, str) else "" if value is None else str(value)
-
-    @property
-    def version(self) -> int:
-        value = self.header.get("EXTVER", 1)
-        return value if isinstance(value, int) else 1
+    def header(self) -> Header:
+        """The header, read when it is first asked for."""
+        if self._header is None:
+            self._header = Header.from_bytes(self.source.read(self.start, self.data_start - self.start))
+        return self._header
 
 
 @dataclass(slots=True)
 class ImageLayout:
-    """An image as stored. `shape` is in tensor order, the reverse of NAXISn; (0,) where there are no data."""
+    """An image as stored. `shape` is in tensor order, the reverse of NAXISn; (0,) where there are no data.
+
+    Of random groups the first axis is that of the groups, each of which begins with `parameters` numbers.
+    """
 
     bitpix: int
     shape: tuple[int, ...]
     scale: float = 1
     zero: float = 0
     blank: int | None = None
+    parameters: int = 0
+
+    @property
+    def pitches(self) -> list[int]:
+        """Bytes from one index to the next, along each axis."""
+        pitches, pitch = [], abs(self.bitpix) // 8
+        for length in reversed(self.shape):
+            pitches.append(pitch)
+            pitch *= length
+        pitches.reverse()
+        pitches[0] += self.parameters * abs(self.bitpix) // 8
+        return pitches
 
 
 @dataclass(slots=True)
@@ -175,12 +193,11 @@ def _is_text(block: bytes) -> bool:
     return 2 * sum(name.isascii() and name.decode().isprintable() for name in names) >= len(block) // CARD
 
 
-def next_hdu(source: Source, previous: Hdu | None) -> Hdu | None:
-    """The first HDU of `source`, or the one after `previous`; None after the last.
+def next_hdu(source: Source, index: int, start: int) -> Hdu | None:
+    """The HDU number `index` of `source`, which begins at `start`; None where there is none any more.
 
     Warns of bytes after the last HDU that are none.
     """
-    index, start = (0, 0) if previous is None else (previous.index + 1, previous.end)
     head = source.read(start, BLOCK)
     if index and not head:
         return None
@@ -197,11 +214,29 @@ def next_hdu(source: Source, previous: Hdu | None) -> Hdu | None:
         return None
     try:
         raw = read_header_bytes(source, start, head)
-        hdu = _locate(index, Header.from_bytes(raw), start, start + len(raw))
+        hdu = _locate(source, index, Header.from_bytes(raw), start, start + len(raw))
     except FitsError as error:
         error.locate(hdu=index)
         raise
     return hdu
+
+
+def indexed_hdu(source: Source, index: int, entry: tuple) -> Hdu:
+    """The HDU that HduIndex tells of by `entry`."""
+    kind, start, data_start, data_size, name, version, compressed, pixels = entry
+    image = None
+    if kind in ("image", "groups"):
+        bitpix, axes, parameters, groups, scale, zero, blank = pixels
+        shape = _image_shape(axes, groups if kind == "groups" else None)
+        image = ImageLayout(bitpix, shape, scale, zero, blank, parameters)
+    return Hdu(index, kind, start, data_start, data_size, name, version, compressed, source, image)
+
+
+def _image_shape(axes: Sequence[int], groups: int | None) -> tuple[int, ...]:
+    """The shape of an image in tensor order; `groups` is the number of random groups, whose NAXIS1 is 0."""
+    if groups is not None:
+        return (groups, *reversed(axes[1:])) if len(axes) > 1 else (groups, 0)
+    return tuple(reversed(axes)) or (0,)
 
 
 def is_orderly(header: Header) -> bool:
@@ -216,7 +251,7 @@ def _name(source: Source) -> str:
     return path if isinstance(path, str) else repr(path)
 
 
-def _locate(index: int, header: Header, start: int, data_start: int) -> Hdu:
+def _locate(source: Source, index: int, header: Header, start: int, data_start: int) -> Hdu:
     try:
         xtension = header.get("XTENSION", "IMAGE") if index else "IMAGE"
         xtension = xtension.strip().upper() if isinstance(xtension, str) else ""
@@ -239,7 +274,13 @@ def _locate(index: int, header: Header, start: int, data_start: int) -> Hdu:
     except FitsFormatError as error:
         error.offset = start + (error.offset or 0)
         raise
-    return Hdu(index, kind, header, start, data_start, size)
+    name, version = header.get("EXTNAME", ""), header.get("EXTVER", 1)
+    name = name.strip() if isinstance(name, str) else "" if name is None else str(name)
+    version = version if isinstance(version, int) else 1
+    compressed = kind == "bintable" and header.get("ZIMAGE") is True
+    hdu = Hdu(index, kind, start, data_start, size, name, version, compressed, source)
+    hdu._header = header
+    return hdu
 
 
 def _axes(header: Header, keyword: str) -> list[int]:
@@ -260,14 +301,20 @@ def _number(header: Header, keyword: str, default: float) -> float:
 
 
 def image_layout(hdu: Hdu) -> ImageLayout:
-    """The ImageLayout of an uncompressed image HDU."""
+    """The ImageLayout of an uncompressed image HDU, or of random groups."""
+    if hdu.image is not None:
+        return hdu.image
     header = hdu.header
     if hdu.kind == "image" and hdu.index:
         # with parameters or groups, where the pixels are would be a guess
         integer(header, "PCOUNT", 0, 0, 0)
         integer(header, "GCOUNT", 1, 1, 1)
-    bitpix = integer(header, "BITPIX", -64, 64)
-    return _scaled_image(header, bitpix, _axes(header, "NAXIS"), "BLANK")
+    bitpix, axes = integer(header, "BITPIX", -64, 64), _axes(header, "NAXIS")
+    image = _scaled_image(header, bitpix, axes, "BLANK")
+    if hdu.kind == "groups":
+        image.parameters = integer(header, "PCOUNT", 0, MAX_OFFSET, 0)
+        image.shape = _image_shape(axes, integer(header, "GCOUNT", 0, MAX_OFFSET, 1))
+    return image
 
 
 def _scaled_image(header: Header, bitpix: int, axes: list[int], blank_keyword: str) -> ImageLayout:
@@ -280,16 +327,31 @@ def _scaled_image(header: Header, bitpix: int, axes: list[int], blank_keyword: s
         blank = None
     if blank is not None and not _fits(blank, bitpix):
         blank = None  # no stored value can equal it
-    return ImageLayout(bitpix, tuple(reversed(axes)) or (0,), scale, zero, blank)
+    return ImageLayout(bitpix, _image_shape(axes, None), scale, zero, blank)
+
+
+@dataclass(slots=True)
+class Parameter:
+    """A parameter of random groups (section 6.1.2)."""
+
+    name: str
+    scale: float
+    zero: float
+
+
+def group_parameters(hdu: Hdu) -> list[Parameter]:
+    """The parameters of each group, in their order."""
+    header, found, count = hdu.header, [], image_layout(hdu).parameters
+    if count > 999:
+        raise FitsUnsupported(f"PCOUNT = {count}: keywords can describe 999 parameters")
+    for i in range(1, count + 1):
+        name = _text(header, f"PTYPE{i}") or f"PAR{i}"
+        found.append(Parameter(name, _number(header, f"PSCAL{i}", 1), _number(header, f"PZERO{i}", 0)))
+    return found
 
 
 def _fits(value: int, bitpix: int) -> bool:
     return 0 <= value <= 255 if bitpix == 8 else -(2 ** (bitpix - 1)) <= value < 2 ** (bitpix - 1)
-
-
-def is_compressed_image(hdu: Hdu) -> bool:
-    """Whether this table holds a tile-compressed image."""
-    return hdu.kind == "bintable" and hdu.header.get("ZIMAGE") is True
 
 
 def tile_layout(hdu: Hdu) -> TileLayout:
@@ -582,3 +644,20 @@ def _slice_range(item: slice, length: int) -> range:
     if parts[2] is not None:
         parts[2] = min(parts[2], max(length, 1))
     return range(*slice(*parts).indices(length))
+
+
+def split_ranges(ranges: list[range], most: int | None) -> Iterator[list[range]]:
+    """A section in parts that follow each other, of at most so many pixels each."""
+    axis = next((i for i, each in enumerate(ranges) if len(each) > 1), None)
+    pixels = math.prod(map(len, ranges))
+    if most is None or pixels <= most or axis is None:
+        yield ranges
+        return
+    length, inner = len(ranges[axis]), pixels // len(ranges[axis])
+    step = max(most // inner, 1)
+    for i in range(0, length, step):
+        part = [*ranges[:axis], ranges[axis][i : i + step], *ranges[axis + 1 :]]
+        if inner > most:
+            yield from split_ranges(part, most)
+        else:
+            yield part

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import bz2
 import os
-import stat
 import threading
 import zlib
 from collections.abc import Callable
-from errno import EINVAL, EISDIR
 from typing import Any
 
-from torchfits.errors import FitsFormatError, FitsIOError, FitsUnsupported, os_error
+from torchfits._direct import File
+from torchfits.errors import FitsError, FitsFormatError, FitsIOError, FitsUnsupported, os_error
 
 Path = str | bytes | os.PathLike
 # what says "this is still the same file": device, inode, size, mtime in ns
@@ -34,12 +33,9 @@ def file_path(path: Path) -> str | bytes:
 def identity(path: Path) -> Identity:
     """The identity of the file that `path` leads to now."""
     try:
-        return _identity(os.stat(path))
+        info = os.stat(path)
     except OSError as error:
         raise os_error(error, "cannot stat", path) from error
-
-
-def _identity(info: os.stat_result) -> Identity:
     return info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns
 
 
@@ -51,55 +47,49 @@ class FileSource:
     def __init__(self, path: Path):
         self.path = file_path(path)
         try:
-            # without O_NONBLOCK the open of a FIFO would wait for a writer
-            self._fd = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            self._file: File | None = File(os.fsencode(self.path))
         except OSError as error:
             raise os_error(error, "cannot open", self.path) from error
-        try:
-            info = os.fstat(self._fd)
-            if stat.S_ISDIR(info.st_mode):
-                raise os_error(IsADirectoryError(EISDIR, os.strerror(EISDIR)), "cannot open", self.path)
-            if not stat.S_ISREG(info.st_mode):
-                raise os_error(OSError(EINVAL, "not a regular file"), "cannot open", self.path)
-        except BaseException:
-            self.close()
-            raise
-        self.identity = _identity(info)
-        self.size = info.st_size
+        self.identity: Identity = self._file.identity
+        self.size = self._file.size
+
+    @property
+    def file(self) -> File:
+        """The open file, for C to read from; FitsIOError where it was closed."""
+        file = self._file
+        if file is None:
+            raise FitsIOError("the file is closed", path=self.path)
+        return file
 
     def read(self, offset: int, count: int) -> bytes:
         """Up to `count` bytes from `offset`; fewer only where the file ends."""
-        pieces = []
         try:
-            while count > 0:
-                piece = os.pread(self._fd, count, offset)
-                if not piece:
-                    break
-                pieces.append(piece)
-                offset += len(piece)
-                count -= len(piece)
+            return self.file.read(offset, count)
+        except FitsError:
+            raise
         except OSError as error:
             failure = os_error(error, "cannot read", self.path)
             failure.locate(offset=offset)
             raise failure from error
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def available(self, end: int) -> int:
         """How many bytes there are, counted no further than `end`."""
         return min(self.size, end)
 
+    def where(self, end: int) -> File:
+        """What C reads the bytes from."""
+        return self.file
+
+    def check_unchanged(self) -> None:
+        """FitsIOError where the file is no longer what it was when it was opened."""
+        self.file.check_unchanged()
+
     def after_fork(self) -> None:
         """Reads are by position, so a child may go on with the descriptor it inherited."""
 
     def close(self) -> None:
-        """Give the descriptor back; a second call does nothing."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
-
-    def __del__(self) -> None:
-        if getattr(self, "_fd", -1) >= 0:
-            self.close()
+        """Give the descriptor back, once nobody reads any more; a second call does nothing."""
+        self._file = None
 
 
 class InflatedSource:
@@ -130,6 +120,13 @@ class InflatedSource:
     def available(self, end: int) -> int:
         """How many bytes there are, counted no further than `end`; inflates that far."""
         return min(len(self.buffer(end)), end)
+
+    def where(self, end: int) -> bytes:
+        """What C reads the bytes from."""
+        return self.buffer(end)
+
+    def check_unchanged(self) -> None:
+        """The inflated bytes are in memory and stay what they are."""
 
     def buffer(self, end: int) -> bytes:
         """The inflated bytes, at least up to `end` where the stream has that many."""

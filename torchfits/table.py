@@ -7,7 +7,7 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import cast
+from typing import Literal, cast
 
 import torch
 
@@ -59,6 +59,11 @@ class TableHDU(HDU):
 
     def _table(self) -> TableLayout:
         return cast(TableLayout, self._layout())
+
+    @property
+    def engine(self) -> Literal["direct", "cfitsio"]:
+        """What reads the columns; 'direct', where that was asked for, reads none yet."""
+        return "direct" if self._parent._engine == "direct" else "cfitsio"
 
     @property
     def nrows(self) -> int:
@@ -118,6 +123,8 @@ class TableHDU(HDU):
         try:
             if rows is not None and not isinstance(rows, slice):
                 raise SectionError(f"rows must be a slice, not {rows!r}")
+            if self.engine == "direct":
+                raise FitsUnsupported("the direct engine reads no tables yet; use engine='auto'")
             if self._hdu.header.get("ZTABLE") is True:
                 raise FitsUnsupported("a tile-compressed table; funpack makes a plain one of it")
             wanted = self._choose(table, columns)

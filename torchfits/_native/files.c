@@ -1,0 +1,245 @@
+#define _GNU_SOURCE
+#include "files.h"
+#include "local_file.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* most headers, and what an empty primary HDU stands before */
+#define FIRST_READ ((size_t)2 * TF_BLOCK)
+/* small files are read whole at once */
+#define WHOLE_FILE ((size_t)16384)
+/* a longer header is left to others */
+#define LONGEST_HEADER ((size_t)1 << 22)
+/* fewer files are not worth a thread */
+#define FILES_PER_THREAD 8
+
+/* Makes bytes [start, start + ask) be in `head`, as far as the file has them. 0, or -1 with errno. */
+static int fetch(tf_head *head, int64_t start, size_t ask)
+{
+    if (ask > head->capacity) {
+        uint8_t *more = realloc(head->bytes, ask);
+        if (!more) {
+            errno = ENOMEM;
+            return -1;
+        }
+        head->bytes = more;
+        head->capacity = ask;
+    }
+    head->at = start;
+    head->have = 0;
+    while (head->have < ask) {
+        const ssize_t got =
+            pread(head->fd, head->bytes + head->have, ask - head->have, start + (int64_t)head->have);
+        if (got > 0)
+            head->have += (size_t)got;
+        else if (got == 0 || errno != EINTR)
+            return got == 0 ? 0 : -1;
+    }
+    return 0;
+}
+
+const uint8_t *tf_head_bytes(const tf_head *head, int64_t start)
+{
+    return head->bytes + (start - head->at);
+}
+
+void tf_head_free(tf_head *head)
+{
+    free(head->bytes);
+    head->bytes = NULL;
+    head->capacity = head->have = 0;
+}
+
+tf_place tf_scan_at(tf_head *head, int64_t start, int primary, size_t ask, tf_header *header)
+{
+    for (;;) {
+        const int64_t end = head->at + (int64_t)head->have;
+        const size_t have = start >= head->at && start < end ? (size_t)(end - start) : 0;
+        if (have > 0) {
+            const tf_scan_result found = tf_scan_header(tf_head_bytes(head, start), have, primary, header);
+            if (found == TF_SCAN_OK && (size_t)header->header_bytes <= have)
+                return TF_AT_HDU;
+            if (found == TF_SCAN_ODD || have >= LONGEST_HEADER)
+                return TF_AT_ODD;
+            if (head->at == start && have < ask)
+                return TF_AT_ODD; /* the file ends within its header */
+        } else if (head->at == start && head->have == 0 && head->bytes) {
+            return TF_AT_END;
+        }
+        if (have >= ask)
+            ask = 4 * have;
+        if (fetch(head, start, ask) != 0)
+            return TF_AT_TROUBLE;
+    }
+}
+
+int tf_is_named(const tf_header *header, const tf_which *which)
+{
+    if (header->name_length != which->name_length || !(which->any_version || header->version == which->version))
+        return 0;
+    for (int i = 0; i < which->name_length; i++) {
+        const char c = header->name[i];
+        if ((c >= 'a' && c <= 'z' ? c - 'a' + 'A' : c) != which->name[i])
+            return 0;
+    }
+    return 1;
+}
+
+/* Opens a file and goes to its HDU: where that starts, or -1 where it could not be found here. */
+static int64_t go_to(tf_head *head, const char *path, const tf_which *which, size_t ask, tf_header *header)
+{
+    int64_t start = 0;
+    head->at = -1;
+    head->have = 0;
+    head->fd = tf_open(path);
+    if (head->fd < 0)
+        return -1;
+    for (int64_t i = 0; tf_scan_at(head, start, i == 0, i == 0 ? ask : FIRST_READ, header) == TF_AT_HDU; i++) {
+        if (which->index >= 0 ? i == which->index : tf_is_named(header, which))
+            return start;
+        start += header->header_bytes + (header->data_bytes + TF_BLOCK - 1) / TF_BLOCK * TF_BLOCK;
+    }
+    return -1;
+}
+
+typedef struct {
+    const tf_files *files;
+    const tf_stack *stack;
+    int keywords;
+    const uint8_t *names;
+    uint8_t *cards;
+    tf_pieces pieces;
+} files_job;
+
+static int has_real_elements(tf_type type)
+{
+    return type == TF_F16 || type == TF_BF16 || type == TF_F32 || type == TF_F64;
+}
+
+/* How the pixels of this file become those of the stack; -1 where they are of another kind. */
+static int agree(const tf_stack *stack, const tf_header *header, tf_conversion *c)
+{
+    if (header->kind != TF_HDU_IMAGE || header->bitpix != stack->bitpix || header->naxis != stack->naxis ||
+        memcmp(header->axes, stack->axes, (size_t)stack->naxis * sizeof *stack->axes) != 0)
+        return -1;
+    if (tf_conversion_of(c, header->bitpix, header->scale, header->zero, header->has_blank, header->blank) != 0)
+        return -1;
+    if ((c->values != stack->values && !stack->any_values) || (c->has_blank && !has_real_elements(stack->wanted)))
+        return -1;
+    c->wanted = stack->wanted;
+    return 0;
+}
+
+static int read_one(tf_head *head, tf_reader *reader, const files_job *job, int64_t i, size_t *ask)
+{
+    const tf_stack *stack = job->stack;
+    tf_header header;
+    tf_conversion conversion;
+    const int64_t start = go_to(head, job->files->paths[i], &job->files->which, *ask, &header);
+    if (start < 0 || agree(stack, &header, &conversion) != 0)
+        return -1;
+    tf_section section = stack->section;
+    section.start += start + header.header_bytes;
+    const int64_t width = (int64_t)tf_width(conversion.stored), end = tf_section_end(&section, width);
+    const int64_t total = start + header.header_bytes + header.data_bytes;
+    tf_source source = {head->fd, NULL, total, 0};
+    uint8_t *to = stack->to + i * tf_section_pixels(&section) * (int64_t)tf_width(conversion.wanted);
+
+    *ask = total <= (int64_t)WHOLE_FILE && total > (int64_t)FIRST_READ ? (size_t)total : FIRST_READ;
+    if (section.start >= head->at && end <= head->at + (int64_t)head->have) {
+        /* the pixels came with the header */
+        source = (tf_source){-1, head->bytes, (int64_t)head->have, 0};
+        section.start -= head->at;
+    }
+    if (end < total && total > head->at + (int64_t)head->have) {
+        /* all the data must be there, whatever the section needs */
+        uint8_t last;
+        tf_outcome outcome;
+        if (tf_pread(head->fd, &last, 1, total - 1, &outcome) != 0)
+            return -1;
+    }
+    reader->source = &source;
+    reader->conversion = &conversion;
+    reader->waiting = 0;
+    return tf_read_section_alone(reader, &section, to) != 0 ? -1 : tf_read_waiting(reader);
+}
+
+static void stack_files(void *argument)
+{
+    files_job *job = argument;
+    tf_head head = TF_NO_HEAD;
+    tf_reader *reader = calloc(1, sizeof *reader);
+    size_t ask = FIRST_READ;
+    if (reader)
+        reader->buffer = malloc(TF_BUFFER);
+    if (reader && reader->buffer) {
+        int64_t i;
+        while ((i = tf_next_piece(&job->pieces)) >= 0) {
+            job->files->done[i] = read_one(&head, reader, job, i, &ask) == 0;
+            if (head.fd >= 0)
+                close(head.fd);
+        }
+        free(reader->buffer);
+    }
+    free(reader);
+    tf_head_free(&head);
+}
+
+static int is_continued(const uint8_t *card, const uint8_t *end)
+{
+    return card + 2 * TF_CARD <= end && memcmp(card + TF_CARD, "CONTINUE", 8) == 0;
+}
+
+static int read_cards_of_one(tf_head *head, const files_job *job, int64_t i)
+{
+    tf_header header;
+    const int64_t start = go_to(head, job->files->paths[i], &job->files->which, FIRST_READ, &header);
+    if (start < 0 || header.compressed)
+        return -1;
+    const uint8_t *bytes = tf_head_bytes(head, start);
+    uint8_t *cards = job->cards + i * job->keywords * TF_CARD;
+    for (int k = 0; k < job->keywords; k++) {
+        const uint8_t *card = tf_find_card(bytes, (size_t)header.header_bytes, job->names + 8 * k);
+        if (card && is_continued(card, bytes + header.header_bytes))
+            return -1;
+        if (card)
+            memcpy(cards + k * TF_CARD, card, TF_CARD);
+        else
+            cards[k * TF_CARD] = 0;
+    }
+    return 0;
+}
+
+static void cards_of_files(void *argument)
+{
+    files_job *job = argument;
+    tf_head head = TF_NO_HEAD;
+    int64_t i;
+    while ((i = tf_next_piece(&job->pieces)) >= 0) {
+        job->files->done[i] = read_cards_of_one(&head, job, i) == 0;
+        if (head.fd >= 0)
+            close(head.fd);
+    }
+    tf_head_free(&head);
+}
+
+static int useful_threads(int64_t files, int threads)
+{
+    const int64_t most = files / FILES_PER_THREAD;
+    return most < threads ? (int)most : threads;
+}
+
+void tf_read_stack(const tf_files *files, const tf_stack *stack, int threads)
+{
+    files_job job = {files, stack, 0, NULL, NULL, {0, files->count}};
+    tf_parallel(stack_files, &job, useful_threads(files->count, threads));
+}
+
+void tf_read_cards(const tf_files *files, int keywords, const uint8_t *names, uint8_t *cards, int threads)
+{
+    files_job job = {files, NULL, keywords, names, cards, {0, files->count}};
+    tf_parallel(cards_of_files, &job, useful_threads(files->count, threads));
+}

@@ -1,0 +1,67 @@
+/* Files by the thousand: from HDU to HDU by their headers, the same image or the same keywords of each. */
+#ifndef TF_FILES_H
+#define TF_FILES_H
+
+#include "header_scan.h"
+#include "section.h"
+
+/* The last bytes read of a file whose headers are looked at. */
+typedef struct {
+    int fd;
+    uint8_t *bytes;
+    size_t capacity, have;
+    int64_t at; /* -1: nothing */
+} tf_head;
+
+#define TF_NO_HEAD ((tf_head){-1, NULL, 0, 0, -1})
+
+typedef enum {
+    TF_AT_HDU,
+    TF_AT_ODD,     /* a header that is not ordinary, or no header */
+    TF_AT_END,     /* no byte follows */
+    TF_AT_TROUBLE, /* the system refused: errno */
+} tf_place;
+
+/* Scans the header at `start`; `ask` bytes are read at first, where they are not there yet. */
+tf_place tf_scan_at(tf_head *head, int64_t start, int primary, size_t ask, tf_header *header);
+/* The bytes of the header that was scanned last, good until the next scan. */
+const uint8_t *tf_head_bytes(const tf_head *head, int64_t start);
+void tf_head_free(tf_head *head);
+
+/* Which HDU: by index, or by the first with a name in capitals (and a version). */
+typedef struct {
+    int64_t index; /* -1: by name */
+    const char *name;
+    int name_length;
+    int any_version;
+    int64_t version;
+} tf_which;
+
+int tf_is_named(const tf_header *header, const tf_which *which);
+
+/* The same HDU of many files; what cannot be done here stays undone, and somebody else finds out why. */
+typedef struct {
+    int64_t count;
+    const char *const *paths;
+    tf_which which;
+    uint8_t *done; /* one a file: 1 where it was */
+} tf_files;
+
+typedef struct {
+    int bitpix, naxis;
+    const int64_t *axes; /* what the images must be like, in FITS order */
+    tf_type values;
+    int any_values;     /* whatever their scaling makes of them is converted */
+    tf_type wanted;
+    tf_section section; /* `start` counts from the start of the data */
+    uint8_t *to;        /* one section after the other */
+} tf_stack;
+
+/* Plain images into one array. */
+void tf_read_stack(const tf_files *files, const tf_stack *stack, int threads);
+
+/* The first card of each of `keywords` (8 bytes each) into `cards`, 80 bytes a keyword and file; a first byte of 0
+ * where the header has none. */
+void tf_read_cards(const tf_files *files, int keywords, const uint8_t *names, uint8_t *cards, int threads);
+
+#endif
