@@ -28,7 +28,8 @@ if SANITIZE:
 # extension -> the vendored libraries inside, in the order in which they are linked
 INSIDE = {"torchfits._core": ["cfitsio", "zlib"], "torchfits._wcs": ["wcslib"]}
 
-NATIVE = sorted(glob("torchfits/_native/*.c"))
+TILES = "torchfits/_native/tile_check.c"
+NATIVE = sorted(set(glob("torchfits/_native/*.c")) - {TILES})
 EXTENSIONS = [
     Extension("torchfits._core", ["torchfits/_core.pyx"], libraries=["m", "pthread"]),
     Extension(
@@ -39,6 +40,12 @@ EXTENSIONS = [
         # a fused multiply-add would round differently from one machine to the next
         extra_compile_args=["-ffp-contract=off"],
         libraries=["m", "pthread"],
+    ),
+    Extension(
+        "torchfits._tiles",
+        ["torchfits/_tiles.pyx", TILES],
+        include_dirs=["torchfits"],
+        depends=["torchfits/_native/tile_check.h"],
     ),
     Extension("torchfits._wcs", ["torchfits/_wcs.pyx"], libraries=["m"]),
 ]

@@ -12,7 +12,8 @@ PACKAGE = Path(torchfits.__file__).parent
 # lowest first; modules of one layer do not import each other
 LAYERS = [
     ["errors", "_build_info"],
-    ["_direct", "_wcs", "_cfitsio"],
+    ["_kernels", "_cfitsio"],
+    ["_direct", "_tiles", "_wcs"],
     ["header", "source", "_tensors"],
     ["layout", "_core"],
     ["compression", "ascii_table", "cache", "versions"],

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from torchfits._direct import check_tiles
+from torchfits._tiles import check_tiles
 
 pytestmark = pytest.mark.native
 

@@ -1,16 +1,86 @@
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
-CODECS: dict[str, int]
+from typing_extensions import Self, disjoint_base
 
-def check_tiles(
-    codec: str,
-    heap: Any,
-    offsets: Iterable[int],
-    lengths: Iterable[int],
-    pixels: Iterable[int],
-    widths: Iterable[int] | None = None,
-    *,
-    blocksize: int = 32,
-    bytepix: int = 4,
-) -> tuple[int, str] | None: ...
+from torchfits.source import Identity
+
+TYPES: dict[str, int]
+KINDS: dict[int, str]
+
+def variants() -> list[str]: ...
+def use_variant(name: str) -> None: ...
+def advise_huge(address: int, size: int) -> None: ...
+def processor_quota() -> int: ...
+def cast(to_type: int, to: int, from_type: int, from_: int, n: int) -> None: ...
+
+@disjoint_base
+class File:
+    def __new__(cls, path: bytes) -> Self: ...
+    @property
+    def identity(self) -> Identity: ...
+    @property
+    def size(self) -> int: ...
+    def read(self, offset: int, count: int) -> bytes: ...
+    def check_unchanged(self) -> None: ...
+
+@disjoint_base
+class Conversion:
+    def __new__(cls, bitpix: int, scale: float, zero: float, blank: int | None, wanted: int) -> Self: ...
+
+def read_section(
+    where: File | bytes,
+    conversion: Conversion,
+    start: int,
+    axes: Sequence[tuple[int, int, int, int]],
+    address: int,
+    size: int,
+    threads: int,
+    mmap: bool,
+) -> None: ...
+def read_cutouts(
+    where: File | bytes,
+    conversion: Conversion,
+    planes: tuple[int, int, int, int],
+    corners: tuple[int, int],
+    window: tuple[int, int],
+    fill: bytes | None,
+    address: int,
+    size: int,
+    threads: int,
+    mmap: bool,
+) -> bool: ...
+
+@disjoint_base
+class HduIndex:
+    def __new__(cls, file: File | None) -> Self: ...
+    @property
+    def count(self) -> int: ...
+    @property
+    def next(self) -> int: ...
+    @property
+    def complete(self) -> bool: ...
+    def reach(self, count: int) -> bool: ...
+    def find_name(self, name: bytes, version: int | None, first: int) -> int: ...
+    def add(self, start: int, next: int) -> None: ...
+    def close(self) -> None: ...
+    def after_fork(self) -> None: ...
+    def finish(self) -> None: ...
+    def __getitem__(self, i: int, /) -> tuple[Any, ...]: ...
+
+def read_stack(
+    paths: list[bytes],
+    which: int | tuple[bytes, int | None],
+    bitpix: int,
+    shape: Sequence[int],
+    conversion: Conversion,
+    any_values: bool,
+    axes: Sequence[tuple[int, int, int, int]],
+    address: int,
+    size: int,
+    threads: int,
+) -> bytearray: ...
+def card_value(header: bytes, at: int) -> Any: ...
+def read_cards(
+    paths: list[bytes], which: int | tuple[bytes, int | None], keywords: list[bytes], threads: int
+) -> tuple[bytearray, list[list[Any]]]: ...

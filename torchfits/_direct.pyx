@@ -1,201 +1,99 @@
 # cython: language_level=3, cdivision=True, autotestdict=False
-"""Cython over our own C kernels: files, images and compressed streams, into memory that others own, without the GIL."""
+"""Cython over our own C kernels: files and plain images, into memory that others own, without the GIL."""
 
 import errno
 import os
-import zlib
-from array import array
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
+from libc.errno cimport errno as c_errno
 from libc.stdint cimport int64_t, uint8_t, uint64_t
-from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
+from posix.unistd cimport close as c_close
+
+from torchfits._kernels cimport (
+    PyOS_string_to_double,
+    TF_AT_END,
+    TF_AT_HDU,
+    TF_AT_TROUBLE,
+    TF_BF16,
+    TF_BLOCK,
+    TF_BOOL,
+    TF_CARD,
+    TF_CHANGED,
+    TF_DIRECTORY,
+    TF_DONE,
+    TF_ENDS,
+    TF_F16,
+    TF_F32,
+    TF_F64,
+    TF_GAP,
+    TF_HDU_BINTABLE,
+    TF_HDU_FOREIGN,
+    TF_HDU_GROUPS,
+    TF_HDU_IMAGE,
+    TF_HDU_TABLE,
+    TF_I16,
+    TF_I32,
+    TF_I64,
+    TF_I8,
+    TF_MEMORY,
+    TF_NO_HEAD,
+    TF_REGULAR,
+    TF_REMOVED,
+    TF_SPECIAL,
+    TF_SYSTEM,
+    TF_TYPES,
+    TF_U16,
+    TF_U32,
+    TF_U64,
+    TF_U8,
+    tf_advise_huge,
+    tf_cast,
+    tf_change,
+    tf_change_of,
+    tf_conversion,
+    tf_conversion_of,
+    tf_file_kind,
+    tf_files,
+    tf_guard_install,
+    tf_head,
+    tf_head_free,
+    tf_header,
+    tf_identify,
+    tf_identity,
+    tf_is_named,
+    tf_map,
+    tf_open,
+    tf_outcome,
+    tf_place,
+    tf_planes,
+    tf_pread,
+    tf_processor_quota,
+    tf_read_cards,
+    tf_read_cutouts,
+    tf_read_section,
+    tf_read_stack,
+    tf_scan_at,
+    tf_section,
+    tf_section_add,
+    tf_section_begin,
+    tf_section_end,
+    tf_section_is_scattered,
+    tf_section_pixels,
+    tf_source,
+    tf_stack,
+    tf_type,
+    tf_unmap,
+    tf_use_variant,
+    tf_variant_name,
+    tf_which,
+    tf_width,
+    tf_windows,
+    tf_windows_reach_outside,
+)
 
 from torchfits.errors import FitsIOError, os_error
-
-cdef extern from "_native/pixels.h" nogil:
-    ctypedef enum tf_type:
-        TF_BOOL
-        TF_U8
-        TF_I8
-        TF_U16
-        TF_I16
-        TF_U32
-        TF_I32
-        TF_U64
-        TF_I64
-        TF_F16
-        TF_BF16
-        TF_F32
-        TF_F64
-        TF_TYPES
-    ctypedef struct tf_conversion:
-        tf_type stored
-        tf_type values
-        tf_type wanted
-        int has_blank
-    size_t tf_width(tf_type type)
-    int tf_conversion_of(tf_conversion *c, int bitpix, double scale, double zero, int has_blank, int64_t blank)
-    void tf_cast(tf_type to_type, void *to, tf_type from_type, const void *from_, size_t n)
-    const char *tf_variant_name(int i)
-    int tf_use_variant(const char *name)
-
-cdef extern from "_native/reader.h" nogil:
-    ctypedef struct tf_source:
-        int fd
-        const uint8_t *bytes
-        int64_t size
-        int mapped
-    ctypedef enum tf_trouble:
-        TF_DONE
-        TF_SYSTEM
-        TF_ENDS
-        TF_MEMORY
-    ctypedef struct tf_outcome:
-        tf_trouble what
-        int error
-        int64_t offset
-    int tf_pread(int fd, void *to, size_t n, int64_t offset, tf_outcome *outcome)
-
-cdef extern from "_native/section.h" nogil:
-    ctypedef struct tf_section:
-        pass
-    void tf_section_begin(tf_section *section, int64_t start, int64_t width)
-    int tf_section_add(tf_section *section, int64_t start, int64_t count, int64_t stride)
-    int64_t tf_section_pixels(const tf_section *section)
-    int64_t tf_section_end(const tf_section *section, int64_t width)
-    int tf_section_is_scattered(const tf_section *section, int64_t width)
-    tf_outcome tf_read_section(const tf_source *source, const tf_conversion *conversion,
-                               const tf_section *section, void *to, int threads)
-
-cdef extern from "_native/cutouts.h" nogil:
-    enum:
-        TF_GAP
-    ctypedef struct tf_planes:
-        int64_t start
-        int64_t planes
-        int64_t rows
-        int64_t columns
-    ctypedef struct tf_windows:
-        int64_t count
-        const int64_t *corners
-        int64_t rows
-        int64_t columns
-        const void *fill
-    int tf_windows_reach_outside(const tf_planes *image, const tf_windows *windows)
-    tf_outcome tf_read_cutouts(const tf_source *source, const tf_conversion *conversion, const tf_planes *image,
-                               const tf_windows *windows, void *to, int threads)
-
-cdef extern from "_native/header_scan.h" nogil:
-    enum:
-        TF_CARD
-        TF_BLOCK
-        TF_NAME_MAX
-    ctypedef enum tf_hdu_kind:
-        TF_HDU_IMAGE
-        TF_HDU_BINTABLE
-        TF_HDU_TABLE
-        TF_HDU_GROUPS
-        TF_HDU_FOREIGN
-    ctypedef struct tf_header:
-        tf_hdu_kind kind
-        int bitpix
-        int naxis
-        int64_t axes[16]
-        int64_t pcount
-        int64_t gcount
-        double scale
-        double zero
-        int has_blank
-        int64_t blank
-        int compressed
-        int64_t version
-        int name_length
-        char name[68]
-        int64_t header_bytes
-        int64_t data_bytes
-
-cdef extern from "_native/files.h" nogil:
-    ctypedef struct tf_head:
-        int fd
-    tf_head TF_NO_HEAD
-    ctypedef enum tf_place:
-        TF_AT_HDU
-        TF_AT_ODD
-        TF_AT_END
-        TF_AT_TROUBLE
-    tf_place tf_scan_at(tf_head *head, int64_t start, int primary, size_t ask, tf_header *header)
-    void tf_head_free(tf_head *head)
-    ctypedef struct tf_which:
-        int64_t index
-        const char *name
-        int name_length
-        int any_version
-        int64_t version
-    int tf_is_named(const tf_header *header, const tf_which *which)
-    ctypedef struct tf_files:
-        int64_t count
-        const char *const *paths
-        tf_which which
-        uint8_t *done
-    ctypedef struct tf_stack:
-        int bitpix
-        int naxis
-        const int64_t *axes
-        tf_type values
-        int any_values
-        tf_type wanted
-        tf_section section
-        uint8_t *to
-    void tf_read_stack(const tf_files *files, const tf_stack *stack, int threads)
-    void tf_read_cards(const tf_files *files, int keywords, const uint8_t *names, uint8_t *cards, int threads)
-
-cdef extern from "_native/local_file.h" nogil:
-    ctypedef struct tf_identity:
-        int64_t device
-        int64_t inode
-        int64_t size
-        int64_t mtime_ns
-    ctypedef enum tf_file_kind:
-        TF_REGULAR
-        TF_DIRECTORY
-        TF_SPECIAL
-    int tf_open(const char *path)
-    int tf_identify(int fd, tf_identity *identity, tf_file_kind *kind)
-    ctypedef enum tf_change:
-        TF_UNCHANGED
-        TF_CHANGED
-        TF_REMOVED
-    tf_change tf_change_of(int fd, const tf_identity *identity)
-    const uint8_t *tf_map(int fd, int64_t size)
-    void tf_unmap(const uint8_t *mapping, int64_t size)
-    void tf_advise_huge(void *memory, size_t size)
-    int tf_processor_quota()
-
-cdef extern from "_native/guard.h" nogil:
-    int tf_guard_install()
-
-cdef extern from "<unistd.h>" nogil:
-    int c_close "close"(int fd)
-
-cdef extern from "<errno.h>" nogil:
-    int c_errno "errno"
-
-cdef extern from "_native/tile_check.h" nogil:
-    enum:
-        TF_OK
-        TF_EMPTY
-        TF_TRUNCATED
-        TF_OVERRUN
-        TF_WRONG_SIZE
-        TF_BAD_CODE
-        TF_BAD_PARAMETER
-    const char *tf_check_reason(int reason)
-    int tf_check_rice(const uint8_t *data, size_t n, size_t npix, int blocksize, int bytepix)
-    int tf_check_hcompress(const uint8_t *data, size_t n, size_t nx, size_t ny, int bytepix, uint8_t *scratch)
-    size_t tf_hcompress_scratch(size_t nx, size_t ny)
-    int tf_check_plio(const uint8_t *be_data, size_t n, size_t npix)
 
 # the numbers by which the kernels know element types; the names are torch's
 TYPES = {
@@ -227,7 +125,7 @@ def variants():
 
 
 def use_variant(str name not None):
-    """Use one variant of the kernels from now on, in all threads; ValueError where there is none of that name."""
+    """Use one variant of the kernels from now on, in all threads; ValueError where there is none."""
     if tf_use_variant(name.encode()) != 0:
         raise ValueError(f"no variant {name!r}; there are {variants()}")
 
@@ -238,13 +136,13 @@ def advise_huge(size_t address, size_t size):
 
 
 def processor_quota():
-    """How many processors the control group of this process may use, rounded up; 0 where there is no limit."""
+    """How many processors the control group of this process may use, rounded up; 0 for no limit."""
     return tf_processor_quota()
 
 
 def cast(int to_type, size_t to, int from_type, size_t from_, size_t n):
     """Convert `n` numbers at address `from_` to another type at `to`."""
-    if not (0 <= to_type < TF_TYPES and TF_BOOL < from_type < TF_TYPES and from_type not in (TF_F16, TF_BF16)):
+    if not 0 <= to_type < TF_TYPES or from_type in (TF_F16, TF_BF16) or not TF_BOOL < from_type < TF_TYPES:
         raise ValueError("no such conversion")
     with nogil:
         tf_cast(<tf_type>to_type, <void *>to, <tf_type>from_type, <const void *>from_, n)
@@ -333,7 +231,7 @@ cdef class File:
             raise FitsIOError("the file was removed or replaced since it was opened")
 
     cdef const uint8_t *map(self) except? NULL:
-        """The mapping, made at the first call; NULL where there is none to be had. The GIL keeps others out."""
+        """The mapping, made at the first call under the GIL; NULL where there is none to be had."""
         if self.mapping is NULL and not self.mapping_refused:
             self.mapping = tf_map(self.fd, self.same.size)
             self.mapping_refused = self.mapping is NULL
@@ -373,7 +271,8 @@ cdef class Conversion:
     def __cinit__(self, int bitpix, double scale, double zero, blank, int wanted):
         if not 0 <= wanted < TF_TYPES:
             raise ValueError("no such type")
-        if tf_conversion_of(&self.c, bitpix, scale, zero, blank is not None, 0 if blank is None else blank) != 0:
+        cdef int64_t null = 0 if blank is None else blank
+        if tf_conversion_of(&self.c, bitpix, scale, zero, blank is not None, null) != 0:
             raise ValueError(f"no BITPIX {bitpix}")
         self.c.wanted = <tf_type>wanted
 
@@ -416,8 +315,8 @@ cdef int _section(tf_section *section, int64_t start, int64_t width, axes) excep
     return 0
 
 
-def read_section(where, Conversion conversion not None, int64_t start, axes, size_t address, size_t size, int threads,
-                 bint mmap):
+def read_section(where, Conversion conversion not None, int64_t start, axes, size_t address, size_t size,
+                 int threads, bint mmap):
     """Read a section of an array into `size` bytes at `address`.
 
     Args:
@@ -551,8 +450,8 @@ cdef class HduIndex:
         found = &self.found[self.count]
         self.head.fd = self.file.fd
         with nogil:
-            place = tf_scan_at(&self.head, self.next, self.count == 0, 2 * TF_BLOCK if self.count == 0 else TF_BLOCK,
-                               &found.header)
+            place = tf_scan_at(&self.head, self.next, self.count == 0,
+                               2 * TF_BLOCK if self.count == 0 else TF_BLOCK, &found.header)
             if place == TF_AT_TROUBLE:
                 error = c_errno
         if place == TF_AT_TROUBLE:
@@ -562,7 +461,8 @@ cdef class HduIndex:
         if place != TF_AT_HDU:
             return False
         found.start = self.next
-        self.next += found.header.header_bytes + (found.header.data_bytes + TF_BLOCK - 1) // TF_BLOCK * TF_BLOCK
+        self.next += found.header.header_bytes
+        self.next += (found.header.data_bytes + TF_BLOCK - 1) // TF_BLOCK * TF_BLOCK
         self.count += 1
         return True
 
@@ -574,8 +474,10 @@ cdef class HduIndex:
         return True
 
     def find_name(self, bytes name not None, version, int64_t first):
-        """The first HDU, from index `first`, of this name in capitals (and version, unless None); -1 where the walk
-        came to its end, or to a header that is not ordinary, before there was one."""
+        """The first HDU, from index `first`, of this name in capitals (and version, unless None).
+
+        -1 where the walk came to its end, or to a header that is not ordinary, before there was one.
+        """
         cdef tf_which which
         cdef int64_t i = first
         which.index = -1
@@ -611,8 +513,12 @@ cdef class HduIndex:
         self.complete = True
 
     def __getitem__(self, int64_t i):
-        """What is known of an ordinary HDU: (kind, start, start of the data, bytes of data, EXTNAME, EXTVER,
-        whether it holds a compressed image, (BITPIX, axes in FITS order, PCOUNT, GCOUNT, BSCALE, BZERO, BLANK))."""
+        """What is known of an ordinary HDU.
+
+        (kind, start, start of the data, bytes of data, EXTNAME, EXTVER, whether it holds a compressed image,
+        whether its mandatory keywords stand in order, (BITPIX, axes in FITS order, PCOUNT, GCOUNT, BSCALE,
+        BZERO, BLANK)).
+        """
         cdef tf_header *h
         if not 0 <= i < self.count:
             raise IndexError(i)
@@ -620,6 +526,7 @@ cdef class HduIndex:
         axes = tuple([h.axes[k] for k in range(h.naxis)])
         return (KINDS[h.kind], self.found[i].start, self.found[i].start + h.header_bytes, h.data_bytes,
                 h.name[:h.name_length].decode("ascii"), h.version, bool(h.compressed),
+                bool(h.orderly),
                 (h.bitpix, axes, h.pcount, h.gcount, h.scale, h.zero, h.blank if h.has_blank else None))
 
 
@@ -663,8 +570,8 @@ cdef class _Files:
         PyMem_Free(self.pointers)
 
 
-def read_stack(list paths not None, which, int bitpix, shape, Conversion conversion not None, bint any_values, axes,
-               size_t address, size_t size, int threads):
+def read_stack(list paths not None, which, int bitpix, shape, Conversion conversion not None, bint any_values,
+               axes, size_t address, size_t size, int threads):
     """Read the same section of the same plain image HDU of many files, one after the other, to `address`.
 
     Args:
@@ -675,8 +582,8 @@ def read_stack(list paths not None, which, int bitpix, shape, Conversion convers
         axes: As in `read_section`.
 
     Returns:
-        A bytearray: 1 for each file that was read. The others are to be read in another way, which may find out
-        what is wrong with them.
+        A bytearray: 1 for each file that was read. The others are to be read in another way, which may find
+        out what is wrong with them.
     """
     cdef _Files files = _Files(paths, which)
     cdef tf_stack stack
@@ -701,6 +608,98 @@ def read_stack(list paths not None, which, int bitpix, shape, Conversion convers
     return files.done
 
 
+cdef object _number(const uint8_t *at, const uint8_t *end):
+    """The number or logical in [at, end) as `header.py` types it; NotImplemented where it is not simple."""
+    cdef const uint8_t *p = at
+    cdef char text[TF_CARD]
+    cdef int64_t n = 0
+    cdef int i = 0, digits = 0, fraction = 0, exponent = 0
+    if end - at == 1 and (at[0] == c"T" or at[0] == c"F"):
+        return at[0] == c"T"
+    if p < end and (p[0] == c"+" or p[0] == c"-"):
+        p += 1
+    while p < end and c"0" <= p[0] <= c"9":
+        n = 10 * n + p[0] - c"0" if digits < 18 else n
+        digits += 1
+        p += 1
+    if p == end:
+        return NotImplemented if not 0 < digits <= 18 else -n if at[0] == c"-" else n
+    if p[0] == c".":
+        p += 1
+        while p < end and c"0" <= p[0] <= c"9":
+            fraction += 1
+            p += 1
+    if digits + fraction == 0:
+        return NotImplemented
+    if p < end and (p[0] == c"E" or p[0] == c"D" or p[0] == c"e" or p[0] == c"d"):
+        p += 1
+        if p < end and (p[0] == c"+" or p[0] == c"-"):
+            p += 1
+        while p < end and c"0" <= p[0] <= c"9":
+            exponent += 1
+            p += 1
+        if exponent == 0:
+            return NotImplemented
+    if p != end:
+        return NotImplemented
+    while at < end:
+        text[i] = c"e" if at[0] == c"D" or at[0] == c"d" else at[0]
+        i += 1
+        at += 1
+    text[i] = 0
+    return PyOS_string_to_double(text, NULL, NULL)
+
+
+cdef object _value(const uint8_t *card):
+    """The value of a card of 80 bytes, as `header.py` parses it; NotImplemented where that is not simple."""
+    cdef const uint8_t *at = card + 10
+    cdef const uint8_t *end = card + TF_CARD
+    cdef const uint8_t *last
+    if card[8] != c"=" or card[9] != c" ":
+        return NotImplemented
+    while at < end and at[0] == c" ":
+        at += 1
+    last = at
+    if at < end and at[0] == c"'":
+        at += 1
+        last = at
+        while last < end and last[0] != c"'":
+            if not 32 <= last[0] <= 126:
+                return NotImplemented
+            last += 1
+        if last == end:
+            return NotImplemented
+        end = last
+        last += 1
+        while last < card + TF_CARD and last[0] == c" ":
+            last += 1
+        if last < card + TF_CARD and last[0] != c"/":
+            return NotImplemented
+        while end > at and end[-1] == c" ":
+            end -= 1
+        return at[:end - at].decode("ascii")
+    while last < end and last[0] != c"/":
+        last += 1
+    while last > at and last[-1] == c" ":
+        last -= 1
+    return None if last == at else _number(at, last)
+
+
+def card_value(const unsigned char[::1] header not None, Py_ssize_t at):
+    """The value of the card at byte `at` of a header; NotImplemented where only the parser can tell it.
+
+    >>> card_value(b"NAXIS   =                    2 / axes".ljust(80), 0)
+    2
+    """
+    cdef int i
+    if not 0 <= at <= header.shape[0] - TF_CARD:
+        raise ValueError("no card there")
+    for i in range(TF_CARD):
+        if not 32 <= header[at + i] <= 126:
+            return NotImplemented
+    return _value(&header[at])
+
+
 def read_cards(list paths not None, which, list keywords not None, int threads):
     """The first cards of some keywords in the same HDU of many files.
 
@@ -709,151 +708,29 @@ def read_cards(list paths not None, which, list keywords not None, int threads):
         keywords: 8 bytes each, blank-padded.
 
     Returns:
-        (bytearray: 1 for each file that was looked at; bytearray of 80 bytes a file and keyword, the first one 0
-        where the header lacks it). The other files are to be looked at in another way.
+        (bytearray: 1 for each file that was looked at; for each keyword a list of a value a file: None where
+        the header lacks it, the card's bytes where its value is not simple). The other files are to be looked
+        at in another way.
     """
     cdef _Files files = _Files(paths, which)
     cdef bytes names = b"".join(keywords)
     cdef const uint8_t *c_names = names
     cdef bytearray cards = bytearray(len(paths) * len(keywords) * TF_CARD)
     cdef uint8_t *c_cards = cards
-    cdef int count = len(keywords)
+    cdef const uint8_t *card
+    cdef int count = len(keywords), k
+    cdef Py_ssize_t i
     if len(names) != 8 * count:
         raise ValueError("keywords are 8 bytes")
     with nogil:
         tf_read_cards(&files.files, count, c_names, c_cards, threads)
-    return files.done, cards
-
-
-# ---------------------------------------------------------------------------- compressed streams
-
-# more pixels than this are refused by the kernels
-cdef int64_t TILE_MAX = 0x7fffffff
-
-cdef enum Codec:
-    RICE
-    HCOMPRESS
-    PLIO
-
-CODECS = {"RICE_1": RICE, "HCOMPRESS_1": HCOMPRESS, "PLIO_1": PLIO}
-
-
-def check_tiles(
-    str codec not None,
-    const unsigned char[::1] heap not None,
-    offsets,
-    lengths,
-    pixels,
-    widths=None,
-    *,
-    int blocksize=32,
-    int bytepix=4,
-):
-    """Find the first compressed tile that a decoder which trusts its input must not see.
-
-    Each stream is walked without making pixels: decoding it must stay inside its bytes and fill its
-    tile exactly (FITS standard 4.0, section 10.4). The GIL is released, the time is linear in
-    bytes and pixels. gzip streams are inflated, since nothing less tells their size and soundness.
-
-    Args:
-        codec: 'RICE_1', 'HCOMPRESS_1', 'PLIO_1', 'GZIP_1' or 'GZIP_2'.
-        heap: Bytes-like; holds all the streams.
-        offsets: Byte offset of each stream in `heap`.
-        lengths: Its length in bytes (for PLIO_1 twice the number in the descriptor).
-        pixels: Pixels of each tile.
-        widths: HCOMPRESS_1 only: the length of one side of each tile, either side.
-        blocksize: RICE_1 only: pixels a block.
-        bytepix: Bytes a pixel. RICE_1: BYTEPIX. HCOMPRESS_1: |ZBITPIX| / 8. GZIP: of the values in the
-            stream (4 for quantized floats; 4-byte values in place of 1- or 2-byte ones are accepted).
-
-    Returns:
-        None where all are sound, else (index of the first bad tile, why: the end of a sentence that
-        begins with 'the compressed tile').
-
-    Raises:
-        ValueError: For an unknown codec, or sequences that differ in length.
-
-    >>> check_tiles("RICE_1", bytes([0, 7, 0]), [0], [3], [32], bytepix=2) is None  # 32 times the number 7
-    True
-    >>> check_tiles("RICE_1", bytes([0, 7, 0]), [0], [2], [32], bytepix=2)
-    (0, 'ends before its pixels do')
-    """
-    cdef int64_t[::1] c_offsets = array("q", offsets)
-    cdef int64_t[::1] c_lengths = array("q", lengths)
-    cdef int64_t[::1] c_pixels = array("q", pixels)
-    cdef int64_t[::1] c_widths = array("q", pixels if widths is None else widths)
-    cdef Py_ssize_t i = 0, count = c_offsets.shape[0]
-    cdef int64_t size = heap.shape[0], needed, largest = 1
-    cdef int reason = TF_OK, which
-    cdef const uint8_t *start = &heap[0] if size else NULL
-    cdef uint8_t *scratch = NULL
-
-    if not c_lengths.shape[0] == c_pixels.shape[0] == c_widths.shape[0] == count:
-        raise ValueError("the tiles' offsets, lengths, pixels and widths differ in number")
-    if codec in ("GZIP_1", "GZIP_2"):
-        return _check_gzip(memoryview(heap), c_offsets, c_lengths, c_pixels, bytepix)
-    if codec not in CODECS:
-        raise ValueError(f"no streams of {codec!r} can be checked")
-    which = CODECS[codec]
-    try:
-        if which == HCOMPRESS:
-            for i in range(count):
-                if c_widths[i] > 0 and 0 < c_pixels[i] <= TILE_MAX:
-                    needed = tf_hcompress_scratch(c_widths[i], c_pixels[i] // c_widths[i])
-                    largest = max(largest, needed)
-            scratch = <uint8_t *>malloc(largest)
-            if scratch is NULL:
-                raise MemoryError()
-        with nogil:
-            for i in range(count):
-                reason = _check_tile(which, start, size, c_offsets[i], c_lengths[i], c_pixels[i], c_widths[i],
-                                blocksize, bytepix, scratch)
-                if reason != TF_OK:
-                    break
-    finally:
-        free(scratch)
-    return None if reason == TF_OK else (i, tf_check_reason(reason).decode())
-
-
-cdef int _check_tile(int codec, const uint8_t *heap, int64_t size, int64_t offset, int64_t length, int64_t pixels,
-                int64_t width, int blocksize, int bytepix, uint8_t *scratch) noexcept nogil:
-    if pixels < 1 or width < 1 or pixels % width:
-        return TF_BAD_PARAMETER
-    if offset < 0 or length < 0 or length > size or offset > size - length:
-        return TF_TRUNCATED
-    if length == 0:
-        return TF_EMPTY
-    if codec == RICE:
-        return tf_check_rice(heap + offset, length, pixels, blocksize, bytepix)
-    if codec == HCOMPRESS:
-        return tf_check_hcompress(heap + offset, length, width, pixels // width, bytepix, scratch)
-    return tf_check_plio(heap + offset, length, pixels)
-
-
-def _check_gzip(heap, offsets, lengths, pixels, bytepix):
-    """check_tiles for gzip: the first member must inflate, soundly, to the tile's size."""
-    for i in range(len(offsets)):
-        offset, length, wanted = offsets[i], lengths[i], pixels[i] * bytepix
-        wide = pixels[i] * max(bytepix, 4)
-        if pixels[i] < 1 or bytepix < 1:
-            reason = TF_BAD_PARAMETER
-        elif offset < 0 or length < 0 or offset > len(heap) - length:
-            reason = TF_TRUNCATED
-        elif length == 0:
-            reason = TF_EMPTY
-        else:
-            stream = zlib.decompressobj(16 + zlib.MAX_WBITS)
-            try:
-                got = len(stream.decompress(heap[offset:offset + length], wide + 1))
-            except zlib.error:
-                reason = TF_BAD_CODE
-            else:
-                if got > wide:
-                    reason = TF_OVERRUN
-                elif not stream.eof:
-                    reason = TF_TRUNCATED
-                else:
-                    reason = TF_OK if got in (wanted, wide) else TF_WRONG_SIZE
-        if reason != TF_OK:
-            return i, tf_check_reason(reason).decode()
-    return None
+    columns = []
+    for k in range(count):
+        column = [None] * len(paths)
+        for i in range(len(column)):
+            card = c_cards + (i * count + k) * TF_CARD
+            if files.files.done[i] and card[0]:
+                value = _value(card)
+                column[i] = card[:TF_CARD] if value is NotImplemented else value
+        columns.append(column)
+    return files.done, columns

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -13,10 +15,10 @@ import torch
 from torchfits._direct import Conversion, read_cards, read_stack
 from torchfits._tensors import CODES, Device, address, check_device, check_out, deliver, threads
 from torchfits.errors import FitsError, FitsFormatError, FitsWarning
-from torchfits.hdulist import Key, open
-from torchfits.header import CARD, Card
+from torchfits.hdulist import HDUList, Key, open
+from torchfits.header import Card
 from torchfits.image import ImageHDU
-from torchfits.layout import ImageLayout, Section, resolve_section
+from torchfits.layout import ImageLayout, Section, axes_of, resolve_section
 from torchfits.source import Path, file_path
 
 _PLAIN = re.compile(r"[A-Z0-9_-]{1,8}$")
@@ -68,114 +70,108 @@ def read_batch(
     target = check_device(out.device if out is not None else device)
     dtype = out.dtype if dtype is None and out is not None else dtype
     names = [file_path(path) for path in paths]
-    failed: dict[int, FitsError] = {}
-    first = _first_image(names, hdu, on_error, failed)
-    if first is None:
-        if out is not None:
-            check_out(out, (0, *out.shape[1:]), out.dtype)
+    if not names:
         return torch.empty((0,), dtype=dtype or torch.float32, device=target) if out is None else out
-    image, natural = first
-    _, shape = resolve_section(section, image.shape)
-    wanted = dtype or natural
+    batch = _Batch(names, hdu, section, on_error == "fill")
+    wanted = dtype or batch.natural
+    if dtype is not None:
+        batch.only = None
     if on_error == "fill" and not wanted.is_floating_point:
         raise FitsFormatError(
             f"{wanted} has no NaN to fill with; pass a floating dtype=, or on_error='raise'"
         )
+    shape = (len(names), *batch.shape)
     if out is not None:
-        check_out(out, (len(names), *shape), wanted)
-    element = wanted if wanted in CODES else natural
-    same = None if dtype is not None else natural
-    pixels = max(_product(shape), 1)
-
-    def read(first: int, last: int, tensor: torch.Tensor) -> None:
-        stack = tensor.view(last - first, *shape)
-        for i in _read_plain(names[first:last], hdu, image, section, stack, natural, same):
-            try:
-                if first + i in failed:
-                    raise failed[first + i]
-                _read_one(names[first + i], hdu, section, image, stack[i], same)
-            except FitsError as error:
-                if on_error == "raise":
-                    raise
-                failed[first + i] = error
-                stack[i].fill_(float("nan"))
-
-    def parts(most: int | None) -> Iterator[tuple[int, Callable[[torch.Tensor], None]]]:
-        step = len(names) if most is None else max(most // pixels, 1)
-        for i in range(0, len(names), step):
-            last = min(i + step, len(names))
-            yield (last - i) * _product(shape), lambda tensor, i=i, last=last: read(i, last, tensor)
-
-    stack = deliver((len(names), *shape), element, parts, wanted, target, out)
-    if failed:
-        shown = "; ".join(str(failed[i]) for i in sorted(failed)[:_SHOWN])
-        more = f"; and {len(failed) - _SHOWN} more" if len(failed) > _SHOWN else ""
-        warnings.warn(
-            f"{len(failed)} of {len(names)} files are NaN: {shown}{more}", FitsWarning, stacklevel=2
-        )
+        check_out(out, shape, wanted)
+    stack = deliver(shape, wanted if wanted in CODES else batch.natural, batch.parts, wanted, target, out)
+    if batch.failed:
+        warnings.warn(batch.report(), FitsWarning, stacklevel=2)
     return stack
 
 
-def _product(shape: Sequence[int]) -> int:
-    product = 1
-    for length in shape:
-        product *= length
-    return product
+class _Batch:
+    """The files of one call; the first that can be opened decides what an image of the batch is."""
 
+    def __init__(self, names: list[str | bytes], hdu: Key, section: Section, fill: bool):
+        self.names, self.hdu, self.section, self.fill = names, hdu, section, fill
+        self.failed: dict[int, FitsError] = {}
+        self.image, self.natural = self._first()
+        self.ranges, self.shape = resolve_section(section, self.image.shape)
+        self.only: torch.dtype | None = self.natural  # None where every dtype is converted
 
-def _image_of(file: Any, hdu: Key) -> ImageHDU:
-    found = file[hdu]
-    if not isinstance(found, ImageHDU):
-        raise FitsFormatError("not an image", path=file.path, hdu=found.index)
-    return found
+    def _first(self) -> tuple[ImageLayout, torch.dtype]:
+        for i, name in enumerate(self.names):
+            try:
+                with open(name, cache=False) as file:
+                    found = self._find(file)
+                    return found._image(), found.dtype
+            except FitsError as error:
+                self.failed[i] = error
+                if not self.fill:
+                    break
+        raise self.failed[0]
 
+    def _find(self, file: HDUList) -> ImageHDU:
+        found = file[self.hdu]
+        if not isinstance(found, ImageHDU):
+            raise FitsFormatError("not an image", path=file.path, hdu=found.index)
+        return found
 
-def _first_image(
-    names: list[str | bytes], hdu: Key, on_error: str, failed: dict[int, FitsError]
-) -> tuple[ImageLayout, torch.dtype] | None:
-    """The first file that can be opened decides: its layout and its dtype."""
-    for i, name in enumerate(names):
-        try:
-            with open(name, cache=False) as file:
-                found = _image_of(file, hdu)
-                return found._image(), found.dtype
-        except FitsError as error:
-            if on_error == "raise" or i == len(names) - 1:
-                raise failed.get(0, error) from None
-            failed[i] = error
-    return None
+    def parts(self, most: int | None) -> Iterator[tuple[int, Callable[[torch.Tensor], None]]]:
+        pixels, count = math.prod(self.shape), len(self.names)
+        step = count if most is None else max(most // max(pixels, 1), 1)
+        for first in range(0, count, step):
+            last = min(first + step, count)
+            yield (last - first) * pixels, partial(self._read, first, last)
 
+    def _read(self, first: int, last: int, tensor: torch.Tensor) -> None:
+        """Read files first..last: by our kernels in one call, those that are left one by one."""
+        stack = tensor.view(last - first, *self.shape)
+        for i, done in enumerate(self._read_plain(self.names[first:last], stack), first):
+            if done:
+                continue
+            try:
+                if i in self.failed:
+                    raise self.failed[i]
+                self._read_one(self.names[i], stack[i - first])
+            except FitsError as error:
+                if not self.fill:
+                    raise
+                self.failed[i] = error
+                stack[i - first].fill_(math.nan)
 
-def _read_plain(
-    names: list[str | bytes],
-    hdu: Key,
-    image: ImageLayout,
-    section: Section,
-    stack: torch.Tensor,
-    natural: torch.dtype,
-    same: torch.dtype | None,
-) -> list[int]:
-    """Read what our kernels can; the places of the files that are left."""
-    which = _which(hdu)
-    if which is None or stack.numel() == 0 or image.parameters:
-        return list(range(len(names)))
-    ranges, _ = resolve_section(section, image.shape)
-    axes = [
-        (axis.start, len(axis), axis.step, pitch) for axis, pitch in zip(ranges, image.pitches, strict=True)
-    ]
-    conversion = Conversion(image.bitpix, image.scale, image.zero, image.blank, CODES[stack.dtype])
-    done = read_stack(
-        [os.fsencode(name) for name in names],
-        which,
-        image.bitpix,
-        image.shape,
-        conversion,
-        same is None,
-        axes,
-        *address(stack),
-        threads(),
-    )
-    return [i for i, each in enumerate(done) if not each]
+    def _read_plain(self, names: list[str | bytes], stack: torch.Tensor) -> Sequence[int]:
+        which, image = _which(self.hdu), self.image
+        if which is None or stack.numel() == 0:
+            return bytes(len(names))
+        return read_stack(
+            [os.fsencode(name) for name in names],
+            which,
+            image.bitpix,
+            image.shape,
+            Conversion(image.bitpix, image.scale, image.zero, image.blank, CODES[stack.dtype]),
+            self.only is None,
+            axes_of(self.ranges, image),
+            *address(stack),
+            threads(),
+        )
+
+    def _read_one(self, name: str | bytes, target: torch.Tensor) -> None:
+        with open(name, cache=False) as file:
+            found = self._find(file)
+            if found.shape != self.image.shape:
+                problem = f"the image is of shape {found.shape}, the batch of {self.image.shape}"
+            elif self.only not in (None, found.dtype):
+                problem = f"the image is {found.dtype}, the batch {self.only}; ask for dtype= to convert"
+            else:
+                found.read(self.section, out=target)
+                return
+            raise FitsFormatError(problem, path=file.path, hdu=found.index)
+
+    def report(self) -> str:
+        shown = "; ".join(str(self.failed[i]) for i in sorted(self.failed)[:_SHOWN])
+        more = f"; and {len(self.failed) - _SHOWN} more" if len(self.failed) > _SHOWN else ""
+        return f"{len(self.failed)} of {len(self.names)} files are NaN: {shown}{more}"
 
 
 def _which(hdu: Key) -> int | tuple[bytes, int | None] | None:
@@ -186,26 +182,6 @@ def _which(hdu: Key) -> int | tuple[bytes, int | None] | None:
     if not isinstance(name, str) or not name.isascii() or not isinstance(version, (int, type(None))):
         return None
     return name.strip().upper().encode(), version
-
-
-def _read_one(
-    name: str | bytes,
-    hdu: Key,
-    section: Section,
-    image: ImageLayout,
-    target: torch.Tensor,
-    same: torch.dtype | None,
-) -> None:
-    with open(name, cache=False) as file:
-        found = _image_of(file, hdu)
-        where = {"path": file.path, "hdu": found.index}
-        if found.shape != image.shape:
-            raise FitsFormatError(f"the image is of shape {found.shape}, the batch of {image.shape}", **where)
-        if same is not None and found.dtype != same:
-            raise FitsFormatError(
-                f"the image is {found.dtype}, the batch {same}; ask for dtype= to convert", **where
-            )
-        found.read(section, out=target)
 
 
 def read_keys(
@@ -236,14 +212,10 @@ def read_keys(
     values: list[list[Any]] = [[None] * len(names) for _ in wanted]
     done: Sequence[int] = bytes(len(names))
     if which is not None and wanted and all(map(_is_plain, plain)):
-        done, cards = read_cards(
+        done, values = read_cards(
             [os.fsencode(name) for name in names], which, [key.encode().ljust(8) for key in plain], threads()
         )
-        for k, column in enumerate(values):
-            for i in range(len(names)):
-                at = (i * len(wanted) + k) * CARD
-                if done[i] and cards[at]:
-                    column[i] = _value(bytes(cards[at : at + CARD]))
+        values = [[_parsed(value) for value in column] for column in values]
     for i, name in enumerate(names):
         if not done[i]:
             with open(name, cache=False) as file:
@@ -257,12 +229,8 @@ def _is_plain(key: str) -> bool:
     return _PLAIN.match(key) is not None and key not in ("COMMENT", "HISTORY", "CONTINUE", "END", "HIERARCH")
 
 
-def _value(card: bytes) -> Any:
-    """The value of a card; the common ones without parsing the rest of it."""
-    text = card[10:30].strip()
-    if card[8:10] == b"= " and card[30:33] in (b" / ", b"   ") and text.isdigit():
-        return int(text)
-    return Card.from_bytes(card).value
+def _parsed(value: Any) -> Any:
+    return Card.from_bytes(value).value if isinstance(value, bytes) else value
 
 
 def _as_tensor(values: list[Any]) -> list | torch.Tensor:

@@ -161,7 +161,7 @@ class OpenFile:
     def _orderly(self, hdu: layout.Hdu) -> bool:
         # cfitsio opens no file whose primary header it does not like, whatever follows
         first = self.find(0)
-        return hdu.index == 0 or (first is not None and layout.is_orderly(first.header))
+        return hdu.index == 0 or (first is not None and first.orderly)
 
     def check_data(self, hdu: layout.Hdu) -> None:
         """FitsFormatError where the file ends before the data of `hdu` do."""

@@ -11,7 +11,7 @@ import re
 import struct
 from collections.abc import Iterator
 
-from torchfits._direct import check_tiles
+from torchfits._tiles import check_tiles
 from torchfits.errors import FitsFormatError
 from torchfits.header import Card, Header
 from torchfits.layout import ELEMENT_BYTES, Hdu, TileLayout, integer

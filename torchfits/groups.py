@@ -8,7 +8,7 @@ from torchfits._direct import Conversion, read_section
 from torchfits._tensors import CODES, address, allocate, threads
 from torchfits.errors import FitsError
 from torchfits.image import ImageHDU
-from torchfits.layout import group_parameters
+from torchfits.layout import Parameter, group_parameters
 
 
 class GroupsHDU(ImageHDU):
@@ -19,7 +19,7 @@ class GroupsHDU(ImageHDU):
         """The names of the parameters, PTYPEn, each once; 'PARn' where there is none."""
         return tuple(dict.fromkeys(parameter.name for parameter in self._parameters()))
 
-    def _parameters(self) -> list:
+    def _parameters(self) -> list[Parameter]:
         try:
             return group_parameters(self._hdu)
         except FitsError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 import textwrap
@@ -9,11 +10,13 @@ import warnings
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
+from torchfits._direct import card_value
 from torchfits.errors import FitsFormatError, FitsWarning, KeywordMissing
 
 CARD = 80
 BLOCK = 2880
 COMMENTARY = frozenset(("COMMENT", "HISTORY", ""))
+_COMMENTARY = frozenset(keyword.ljust(8).encode() for keyword in COMMENTARY)
 
 Value = bool | int | float | complex | str | None
 
@@ -441,6 +444,8 @@ class Header:
     # -- reading
 
     def __getitem__(self, key: str | tuple[str, int]) -> Any:
+        if isinstance(key, str) and (value := self._simple(key)) is not NotImplemented:
+            return value
         keyword, n = key if isinstance(key, tuple) else (key, 0)
         if _plain(keyword) in COMMENTARY and not isinstance(key, tuple):
             return self.getall(keyword)
@@ -456,10 +461,23 @@ class Header:
 
     def get(self, keyword: str, default: Any = None) -> Any:
         """The first value of a keyword, or `default`."""
+        value = self._simple(keyword)
+        if value is not NotImplemented:
+            return value
         if _plain(keyword) in COMMENTARY:
             return self.getall(keyword) or default
         card = self._find(keyword)
         return default if card is None else card.value
+
+    def _simple(self, keyword: str) -> Any:
+        """The value of the first card of a keyword, where that is simple and no card was changed."""
+        if self._cards is not None:
+            return NotImplemented
+        data, at = self._data, self._record(keyword)
+        if at is None or data[at + CARD : at + CARD + 8] == b"CONTINUE":
+            return NotImplemented
+        key = data[at : at + 8]
+        return NotImplemented if key in _COMMENTARY or _is_odd(key) else card_value(data, at)
 
     def getall(self, keyword: str) -> list:
         """The values of all cards of a keyword, [] where there is none."""
@@ -621,6 +639,7 @@ def _plain(keyword: str) -> str:
     return " ".join(keyword.split()).upper().removeprefix("HIERARCH ")
 
 
+@functools.lru_cache(maxsize=1024)
 def _key(keyword: str) -> bytes:
     """A keyword as it stands in `_records`."""
     return _plain(keyword).encode("utf-8", "surrogatepass").ljust(8)

@@ -31,7 +31,7 @@ from torchfits._tensors import (
 from torchfits.errors import FitsError, FitsFormatError, FitsUnsupported, FitsWarning
 from torchfits.hdu import HDU
 from torchfits.header import Header
-from torchfits.layout import ImageLayout, Section, TileLayout, resolve_section, split_ranges
+from torchfits.layout import ImageLayout, Section, TileLayout, axes_of, resolve_section, split_ranges
 
 
 class ImageHDU(HDU):
@@ -253,22 +253,21 @@ class ImageHDU(HDU):
 
     def _conversion(self, to: torch.dtype, raw: bool) -> Conversion:
         image = self._image()
-        scaling = (1, 0, None) if raw else (image.scale, image.zero, image.blank)
-        return Conversion(image.bitpix, *scaling, CODES[to])
+        if raw:
+            return Conversion(image.bitpix, 1, 0, None, CODES[to])
+        return Conversion(image.bitpix, image.scale, image.zero, image.blank, CODES[to])
 
     def _read_section(self, ranges: list[range], raw: bool, tensor: torch.Tensor) -> None:
         if self.engine == "cfitsio":
             self._read_by_cfitsio(ranges, raw, tensor)
             return
         image, hdu = self._image(), self._hdu
-        axes = [
-            (axis.start, len(axis), axis.step, pitch)
-            for axis, pitch in zip(ranges, image.pitches, strict=True)
-        ]
         start = hdu.data_start + image.parameters * abs(image.bitpix) // 8
         where = self._parent._opened().source.where(hdu.data_start + hdu.data_size)
         conversion = self._conversion(tensor.dtype, raw)
-        read_section(where, conversion, start, axes, *address(tensor), threads(), self._parent._mmap)
+        read_section(
+            where, conversion, start, axes_of(ranges, image), *address(tensor), threads(), self._parent._mmap
+        )
 
     def _read_windows(
         self, corners: torch.Tensor, window: tuple[int, int], outside: bytes | None, tensor: torch.Tensor

@@ -53,6 +53,7 @@ class Hdu:
     name: str  # EXTNAME, '' where there is none
     version: int
     compressed: bool  # a table that holds a tile-compressed image
+    orderly: bool  # the mandatory keywords stand in their order, as cfitsio demands of a primary HDU
     source: Source
     image: ImageLayout | None = None  # of an ordinary image
     _header: Header | None = None
@@ -223,13 +224,13 @@ def next_hdu(source: Source, index: int, start: int) -> Hdu | None:
 
 def indexed_hdu(source: Source, index: int, entry: tuple) -> Hdu:
     """The HDU that HduIndex tells of by `entry`."""
-    kind, start, data_start, data_size, name, version, compressed, pixels = entry
+    kind, start, data_start, data_size, name, version, compressed, orderly, pixels = entry
     image = None
     if kind in ("image", "groups"):
         bitpix, axes, parameters, groups, scale, zero, blank = pixels
         shape = _image_shape(axes, groups if kind == "groups" else None)
         image = ImageLayout(bitpix, shape, scale, zero, blank, parameters)
-    return Hdu(index, kind, start, data_start, data_size, name, version, compressed, source, image)
+    return Hdu(index, kind, start, data_start, data_size, name, version, compressed, orderly, source, image)
 
 
 def _image_shape(axes: Sequence[int], groups: int | None) -> tuple[int, ...]:
@@ -239,11 +240,9 @@ def _image_shape(axes: Sequence[int], groups: int | None) -> tuple[int, ...]:
     return tuple(reversed(axes)) or (0,)
 
 
-def is_orderly(header: Header) -> bool:
-    """Whether the mandatory keywords of a primary header stand in their order, as cfitsio demands."""
-    axes = range(integer(header, "NAXIS", 0, 999))
-    mandatory = ["SIMPLE", "BITPIX", "NAXIS", *(f"NAXIS{i + 1}" for i in axes)]
-    return [header.position(keyword) for keyword in mandatory] == list(range(len(mandatory)))
+def _is_orderly(header: Header, axes: int) -> bool:
+    mandatory = ["BITPIX", "NAXIS", *(f"NAXIS{i + 1}" for i in range(axes))]
+    return [header.position(keyword) for keyword in mandatory] == list(range(1, len(mandatory) + 1))
 
 
 def _name(source: Source) -> str:
@@ -260,6 +259,7 @@ def _locate(source: Source, index: int, header: Header, start: int, data_start: 
         if bitpix not in _BITPIX:
             raise at_card(header, "BITPIX", f"BITPIX = {bitpix} is none of {_BITPIX}")
         axes = _axes(header, "NAXIS")
+        orderly = _is_orderly(header, len(axes))
         groups = kind == "image" and len(axes) > 0 and axes[0] == 0 and header.get("GROUPS") is True
         if groups:
             kind, axes = "groups", axes[1:]
@@ -278,7 +278,7 @@ def _locate(source: Source, index: int, header: Header, start: int, data_start: 
     name = name.strip() if isinstance(name, str) else "" if name is None else str(name)
     version = version if isinstance(version, int) else 1
     compressed = kind == "bintable" and header.get("ZIMAGE") is True
-    hdu = Hdu(index, kind, start, data_start, size, name, version, compressed, source)
+    hdu = Hdu(index, kind, start, data_start, size, name, version, compressed, orderly, source)
     hdu._header = header
     return hdu
 
@@ -644,6 +644,13 @@ def _slice_range(item: slice, length: int) -> range:
     if parts[2] is not None:
         parts[2] = min(parts[2], max(length, 1))
     return range(*slice(*parts).indices(length))
+
+
+def axes_of(ranges: list[range], image: ImageLayout) -> list[tuple[int, int, int, int]]:
+    """A section as C takes it: (first, count, step, pitch in bytes) of each axis."""
+    return [
+        (axis.start, len(axis), axis.step, pitch) for axis, pitch in zip(ranges, image.pitches, strict=True)
+    ]
 
 
 def split_ranges(ranges: list[range], most: int | None) -> Iterator[list[range]]:

@@ -164,6 +164,7 @@ static int read_one(tf_head *head, tf_reader *reader, const files_job *job, int6
     reader->source = &source;
     reader->conversion = &conversion;
     reader->waiting = 0;
+    reader->outcome.what = TF_DONE;
     return tf_read_section_alone(reader, &section, to) != 0 ? -1 : tf_read_waiting(reader);
 }
 
@@ -171,12 +172,11 @@ static void stack_files(void *argument)
 {
     files_job *job = argument;
     tf_head head = TF_NO_HEAD;
-    tf_reader *reader = calloc(1, sizeof *reader);
+    tf_reader *reader = malloc(sizeof *reader);
     size_t ask = FIRST_READ;
-    if (reader)
-        reader->buffer = malloc(TF_BUFFER);
-    if (reader && reader->buffer) {
+    if (reader) {
         int64_t i;
+        tf_reader_begin(reader, NULL, NULL);
         while ((i = tf_next_piece(&job->pieces)) >= 0) {
             job->files->done[i] = read_one(&head, reader, job, i, &ask) == 0;
             if (head.fd >= 0)

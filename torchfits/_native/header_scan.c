@@ -272,6 +272,17 @@ static int measure(tf_header *h, const uint8_t *const cards[KEYWORDS], const uin
     return 0;
 }
 
+static int is_orderly(const tf_header *h, const uint8_t *data, const uint8_t *const cards[KEYWORDS],
+                      const uint8_t *const axes[TF_SCAN_AXES])
+{
+    if (cards[BITPIX] != data + TF_CARD || cards[NAXIS] != data + 2 * TF_CARD)
+        return 0;
+    for (int i = 0; i < h->naxis; i++)
+        if (axes[i] != data + (3 + i) * TF_CARD)
+            return 0;
+    return 1;
+}
+
 static int describe(tf_header *h, const uint8_t *const cards[KEYWORDS])
 {
     h->scale = 1;
@@ -330,7 +341,10 @@ tf_scan_result tf_scan_header(const uint8_t *data, size_t n, int primary, tf_hea
                 if (card[i] != ' ')
                     return TF_SCAN_ODD;
             h->header_bytes = (int64_t)((at + TF_CARD + TF_BLOCK - 1) / TF_BLOCK * TF_BLOCK);
-            return measure(h, cards, axes, primary) != 0 || describe(h, cards) != 0 ? TF_SCAN_ODD : TF_SCAN_OK;
+            if (measure(h, cards, axes, primary) != 0 || describe(h, cards) != 0)
+                return TF_SCAN_ODD;
+            h->orderly = is_orderly(h, data, cards, axes);
+            return TF_SCAN_OK;
         }
         if (word == hierarch ? !is_harmless_hierarch(card) : !is_standard(card) || word == first)
             return TF_SCAN_ODD;

@@ -31,6 +31,7 @@ typedef struct {
     int has_blank;
     int64_t blank;
     int compressed; /* ZIMAGE = T */
+    int orderly;    /* the mandatory keywords stand in their order, from the first card on */
     int64_t version;
     int name_length;
     char name[TF_NAME_MAX];

@@ -57,6 +57,17 @@ static int read_in_place(tf_reader *r, uint8_t *to, int64_t offset, int64_t byte
     return 0;
 }
 
+void tf_reader_begin(tf_reader *r, const tf_source *source, const tf_conversion *conversion)
+{
+    /* not the spans, which are many */
+    r->source = source;
+    r->conversion = conversion;
+    r->buffer = NULL;
+    r->low = r->high = 0;
+    r->waiting = 0;
+    r->outcome = (tf_outcome){TF_DONE, 0, 0};
+}
+
 int tf_read_waiting(tf_reader *r)
 {
     if (r->waiting == 0)
@@ -74,6 +85,10 @@ int tf_read_waiting(tf_reader *r)
 static int wait(tf_reader *r, uint8_t *to, int64_t offset, int64_t stride, int64_t count, int64_t width)
 {
     const int64_t end = offset + (count - 1) * stride + width;
+    if (!r->buffer && !(r->buffer = malloc(TF_BUFFER))) {
+        r->outcome = (tf_outcome){TF_MEMORY, 0, offset};
+        return -1;
+    }
     if (r->waiting > 0 && (offset < r->low || offset > r->high + TF_GAP ||
                            greatest(end, r->high) - r->low > TF_BUFFER || r->waiting == TF_SPANS)) {
         if (tf_read_waiting(r) != 0)
@@ -146,25 +161,18 @@ static void run_thread(void *argument)
     const tf_source *source = all->source;
     tf_outcome outcome = {TF_MEMORY, 0, 0};
     tf_reader *reader = malloc(sizeof *reader);
-    uint8_t *buffer = NULL;
-    if (reader && !source->bytes)
-        buffer = malloc(TF_BUFFER);
-    if (reader && (source->bytes || buffer)) {
+    if (reader) {
         one_thread t = {all, reader};
-        reader->source = source;
-        reader->conversion = all->conversion;
-        reader->buffer = buffer;
-        reader->low = reader->high = 0;
-        reader->waiting = 0;
-        reader->outcome = (tf_outcome){TF_DONE, 0, 0};
         int fault = 0;
+        tf_reader_begin(reader, source, all->conversion);
         if (source->mapped)
             fault = tf_guarded(work_on_pieces, &t, source->bytes, (size_t)source->size);
         else
             work_on_pieces(&t);
         outcome = fault != 0 ? (tf_outcome){TF_ENDS, 0, -1} : reader->outcome;
     }
-    free(buffer);
+    if (reader)
+        free(reader->buffer);
     free(reader);
     if (outcome.what != TF_DONE) {
         tf_stop_pieces(&all->pieces);

@@ -46,12 +46,14 @@ typedef struct {
 typedef struct {
     const tf_source *source;
     const tf_conversion *conversion;
-    uint8_t *buffer; /* TF_BUFFER bytes; NULL where the source is in memory or mapped */
+    uint8_t *buffer; /* TF_BUFFER bytes once they are needed: neither for memory nor for a mapping. Freed by the owner */
     int64_t low, high;
     int waiting;
     tf_span spans[TF_SPANS];
     tf_outcome outcome;
 } tf_reader;
+
+void tf_reader_begin(tf_reader *reader, const tf_source *source, const tf_conversion *conversion);
 
 /* `count` pixels, `stride` bytes apart, from `offset`, to `to`; maybe not before tf_read_waiting. 0 or -1. */
 int tf_read_span(tf_reader *reader, void *to, int64_t offset, int64_t stride, int64_t count);

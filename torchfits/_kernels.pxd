@@ -1,0 +1,172 @@
+# cython: language_level=3
+"""Our C kernels, and what of the system goes with them: externs only."""
+
+from cpython.ref cimport PyObject
+from libc.stdint cimport int64_t, uint8_t
+
+cdef extern from "_native/pixels.h" nogil:
+    ctypedef enum tf_type:
+        TF_BOOL
+        TF_U8
+        TF_I8
+        TF_U16
+        TF_I16
+        TF_U32
+        TF_I32
+        TF_U64
+        TF_I64
+        TF_F16
+        TF_BF16
+        TF_F32
+        TF_F64
+        TF_TYPES
+    ctypedef struct tf_conversion:
+        tf_type stored
+        tf_type values
+        tf_type wanted
+        int has_blank
+    size_t tf_width(tf_type type)
+    int tf_conversion_of(tf_conversion *c, int bitpix, double scale, double zero, int has_blank,
+                         int64_t blank)
+    void tf_cast(tf_type to_type, void *to, tf_type from_type, const void *from_, size_t n)
+    const char *tf_variant_name(int i)
+    int tf_use_variant(const char *name)
+
+cdef extern from "_native/reader.h" nogil:
+    ctypedef struct tf_source:
+        int fd
+        const uint8_t *bytes
+        int64_t size
+        int mapped
+    ctypedef enum tf_trouble:
+        TF_DONE
+        TF_SYSTEM
+        TF_ENDS
+        TF_MEMORY
+    ctypedef struct tf_outcome:
+        tf_trouble what
+        int error
+        int64_t offset
+    int tf_pread(int fd, void *to, size_t n, int64_t offset, tf_outcome *outcome)
+
+cdef extern from "_native/section.h" nogil:
+    ctypedef struct tf_section:
+        pass
+    void tf_section_begin(tf_section *section, int64_t start, int64_t width)
+    int tf_section_add(tf_section *section, int64_t start, int64_t count, int64_t stride)
+    int64_t tf_section_pixels(const tf_section *section)
+    int64_t tf_section_end(const tf_section *section, int64_t width)
+    int tf_section_is_scattered(const tf_section *section, int64_t width)
+    tf_outcome tf_read_section(const tf_source *source, const tf_conversion *conversion,
+                               const tf_section *section, void *to, int threads)
+
+cdef extern from "_native/cutouts.h" nogil:
+    enum:
+        TF_GAP
+    ctypedef struct tf_planes:
+        int64_t start
+        int64_t planes
+        int64_t rows
+        int64_t columns
+    ctypedef struct tf_windows:
+        int64_t count
+        const int64_t *corners
+        int64_t rows
+        int64_t columns
+        const void *fill
+    int tf_windows_reach_outside(const tf_planes *image, const tf_windows *windows)
+    tf_outcome tf_read_cutouts(const tf_source *source, const tf_conversion *conversion,
+                               const tf_planes *image, const tf_windows *windows, void *to, int threads)
+
+cdef extern from "_native/header_scan.h" nogil:
+    enum:
+        TF_CARD
+        TF_BLOCK
+        TF_NAME_MAX
+    ctypedef enum tf_hdu_kind:
+        TF_HDU_IMAGE
+        TF_HDU_BINTABLE
+        TF_HDU_TABLE
+        TF_HDU_GROUPS
+        TF_HDU_FOREIGN
+    ctypedef struct tf_header:
+        tf_hdu_kind kind
+        int bitpix
+        int naxis
+        int64_t axes[16]
+        int64_t pcount
+        int64_t gcount
+        double scale
+        double zero
+        int has_blank
+        int64_t blank
+        int compressed
+        int orderly
+        int64_t version
+        int name_length
+        char name[68]
+        int64_t header_bytes
+        int64_t data_bytes
+
+cdef extern from "_native/files.h" nogil:
+    ctypedef struct tf_head:
+        int fd
+    tf_head TF_NO_HEAD
+    ctypedef enum tf_place:
+        TF_AT_HDU
+        TF_AT_ODD
+        TF_AT_END
+        TF_AT_TROUBLE
+    tf_place tf_scan_at(tf_head *head, int64_t start, int primary, size_t ask, tf_header *header)
+    void tf_head_free(tf_head *head)
+    ctypedef struct tf_which:
+        int64_t index
+        const char *name
+        int name_length
+        int any_version
+        int64_t version
+    int tf_is_named(const tf_header *header, const tf_which *which)
+    ctypedef struct tf_files:
+        int64_t count
+        const char *const *paths
+        tf_which which
+        uint8_t *done
+    ctypedef struct tf_stack:
+        int bitpix
+        int naxis
+        const int64_t *axes
+        tf_type values
+        int any_values
+        tf_type wanted
+        tf_section section
+        uint8_t *to
+    void tf_read_stack(const tf_files *files, const tf_stack *stack, int threads)
+    void tf_read_cards(const tf_files *files, int keywords, const uint8_t *names, uint8_t *cards, int threads)
+
+cdef extern from "_native/local_file.h" nogil:
+    ctypedef struct tf_identity:
+        int64_t device
+        int64_t inode
+        int64_t size
+        int64_t mtime_ns
+    ctypedef enum tf_file_kind:
+        TF_REGULAR
+        TF_DIRECTORY
+        TF_SPECIAL
+    int tf_open(const char *path)
+    int tf_identify(int fd, tf_identity *identity, tf_file_kind *kind)
+    ctypedef enum tf_change:
+        TF_UNCHANGED
+        TF_CHANGED
+        TF_REMOVED
+    tf_change tf_change_of(int fd, const tf_identity *identity)
+    const uint8_t *tf_map(int fd, int64_t size)
+    void tf_unmap(const uint8_t *mapping, int64_t size)
+    void tf_advise_huge(void *memory, size_t size)
+    int tf_processor_quota()
+
+cdef extern from "_native/guard.h" nogil:
+    int tf_guard_install()
+
+cdef extern from "Python.h":
+    double PyOS_string_to_double(const char *s, char **end, PyObject *overflow) except? -1.0
