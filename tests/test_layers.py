@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import torchfits
@@ -31,16 +32,10 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
 def _imports(path: Path) -> set[str]:
     if path.suffix == ".pyx":
-        lines = [line.strip() for line in path.read_text().splitlines()]
-        text = "\n".join(
-            line.replace("cimport", "import")
-            for line in lines
-            if line.startswith(("from torchfits", "import torchfits"))
-        )
-    else:
-        text = path.read_text()
+        found = re.findall(r"^from torchfits\.(\w+) c?import", path.read_text(), re.MULTILINE)
+        return set(found)
     found = set()
-    tree = ast.parse(text)
+    tree = ast.parse(path.read_text())
     only_types = {
         inner
         for node in ast.walk(tree)

@@ -50,7 +50,7 @@ class OpenFile:
         self._handle: Handle | None = None
         self._alone: tuple[int, Handle] | None = None  # of a copy of one HDU, by its index
         self._closed = False
-        _files.add(self)
+        _files.add(weakref.ref(self, _files.discard))
 
     def find(self, index: int) -> layout.Hdu | None:
         """The HDU at `index` from 0, walking as far as needed; None past the last."""
@@ -212,7 +212,8 @@ class OpenFile:
             self._handle = None
 
 
-_files: weakref.WeakSet[OpenFile] = weakref.WeakSet()
+# not a WeakSet: its callback is Python, where an interrupt of the user would be lost
+_files: set[weakref.ref[OpenFile]] = set()
 # reentrant: the garbage collector may close a forgotten HDUList while this thread holds it
 _lock = threading.RLock()
 # least recently used first; one entry a path, good while the file on disk is still the same
@@ -310,7 +311,7 @@ def _after_fork() -> None:
     after_fork()
     _lock = threading.RLock()
     _hits = _misses = 0
-    for file in list(_files):
+    for file in filter(None, [known() for known in _files]):
         file.after_fork()
     unused = _evict(list(_open))
     for file in unused:
