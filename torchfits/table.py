@@ -12,13 +12,17 @@ from typing import Literal, cast
 import torch
 
 from torchfits._core import Handle
+from torchfits._direct import Conversion, read_section
 from torchfits._tensors import (
     BITPIX_OF_TFORM,
+    CODES,
     COMPLEX,
+    STORED,
     Device,
     address,
     allocate,
     check_device,
+    threads,
     to_bytes,
     value_dtype,
 )
@@ -38,6 +42,9 @@ _CHUNK = 1 << 17
 _AS_STORED = {"A": "bytes", "L": "bytes", "X": "bits"}
 # a heap whose arrays overlap may be unfolded to this many times its size
 _MAX_UNFOLDING = 16
+# how our kernels read a column: the BITPIX of an equal element, and how many of them make one
+_STORED_AS = {code: (bitpix, 1) for code, bitpix in BITPIX_OF_TFORM.items()}
+_STORED_AS |= {"L": (8, 1), "A": (8, 1), "C": (-32, 2), "M": (-64, 2)}
 # rows that take no byte of the file are believed up to this number
 _MAX_EMPTY_ROWS = 1 << 24
 
@@ -62,8 +69,17 @@ class TableHDU(HDU):
 
     @property
     def engine(self) -> Literal["direct", "cfitsio"]:
-        """What reads the columns; 'direct', where that was asked for, reads none yet."""
-        return "direct" if self._parent._engine == "direct" else "cfitsio"
+        """What reads the columns: 'direct', our own kernels, or 'cfitsio' where it must read any of them."""
+        asked = self._parent._engine
+        if asked != "auto":
+            return asked
+        return "direct" if all(map(self._is_direct, self._table().columns)) else "cfitsio"
+
+    def _is_direct(self, column: Column) -> bool:
+        """Whether our kernels read a column; not yet those of ASCII tables, bits, and variable length."""
+        if self._hdu.kind != "bintable" or column.code not in _STORED_AS:
+            return False
+        return column.code not in COMPLEX or (column.scale, column.zero) == (1, 0)
 
     @property
     def nrows(self) -> int:
@@ -123,11 +139,16 @@ class TableHDU(HDU):
         try:
             if rows is not None and not isinstance(rows, slice):
                 raise SectionError(f"rows must be a slice, not {rows!r}")
-            if self.engine == "direct":
-                raise FitsUnsupported("the direct engine reads no tables yet; use engine='auto'")
             if self._hdu.header.get("ZTABLE") is True:
                 raise FitsUnsupported("a tile-compressed table; funpack makes a plain one of it")
             wanted = self._choose(table, columns)
+            if self._parent._engine == "direct":
+                for column in wanted:
+                    if not self._is_direct(column):
+                        raise FitsUnsupported(
+                            f"the direct engine reads no column {column.tform!r} like {column.name!r} yet; "
+                            "use engine='auto'"
+                        )
             ((span,), _) = resolve_section(rows, (table.nrows,))
             for column in wanted:
                 if column.problem:
@@ -169,11 +190,43 @@ class TableHDU(HDU):
         return COMPLEX.get(code, torch.uint8 if code == "A" else torch.bool)
 
     def _read(self, table: TableLayout, columns: list[Column], span: range) -> dict[str, torch.Tensor]:
+        if not span:
+            return {column.name: self._empty(column, 0) for column in columns}
+        ours = [c for c in columns if self._parent._engine != "cfitsio" and self._is_direct(c)]
+        result = {column.name: self._read_direct(table, column, span) for column in ours}
+        if len(ours) < len(columns):
+            result |= self._read_by_cfitsio(table, [c for c in columns if c not in ours], span)
+        return {column.name: result[column.name] for column in columns}
+
+    def _read_direct(self, table: TableLayout, column: Column, span: range) -> torch.Tensor:
+        tensor = allocate((len(span), *column.shape), self._dtype(column))
+        if tensor.numel():
+            bitpix, parts = _STORED_AS[column.code]
+            width, hdu = abs(bitpix) // 8, self._hdu
+            # what is no number has its bytes read, complex numbers their parts
+            numbers = column.code in BITPIX_OF_TFORM
+            to = tensor.dtype if numbers else STORED[bitpix]
+            read_section(
+                self._parent._opened().source.where(hdu.data_start + hdu.data_size),
+                Conversion(
+                    bitpix, column.scale if numbers else 1, column.zero if numbers else 0, None, CODES[to]
+                ),
+                hdu.data_start + column.offset,
+                [(span.start, len(span), span.step, table.row_bytes), (0, column.repeat * parts, 1, width)],
+                *address(tensor),
+                threads(),
+                self._parent._mmap,
+            )
+        if column.code == "L":
+            _to_bool(tensor)
+        return tensor
+
+    def _read_by_cfitsio(
+        self, table: TableLayout, columns: list[Column], span: range
+    ) -> dict[str, torch.Tensor]:
         # a step reads the rows between as well: they lie in the same blocks
-        first, count = (span[0], span[-1] - span[0] + 1) if span else (0, 0)
+        first, count = span[0], span[-1] - span[0] + 1
         keep = slice(None, None, span.step)
-        if not count or not columns:
-            return {c.name: self._empty(c, len(span)) for c in columns}
         with self._parent._opened().reading(self._hdu) as handle:
             if self._hdu.kind == "table":
                 result = self._read_ascii(handle, table, columns, first, count)
@@ -184,7 +237,7 @@ class TableHDU(HDU):
             for column in columns:
                 if column.code in "PQ":
                     result[column.name] = self._read_ragged(handle, table, column, span)
-        return {column.name: result[column.name] for column in columns}
+        return result
 
     def _empty(self, column: Column, rows: int) -> torch.Tensor:
         if column.code in "PQ":

@@ -32,7 +32,7 @@ static int is_standard(const uint8_t *card)
     return 1;
 }
 
-/* A HIERARCH card of several words names none of the keywords that matter. */
+/* A HIERARCH card of several words, or of a long one, names none of the keywords that matter. */
 static int is_harmless_hierarch(const uint8_t *card)
 {
     int i = 9;
@@ -43,11 +43,10 @@ static int is_harmless_hierarch(const uint8_t *card)
     const int first = i;
     while (i < TF_CARD && card[i] != ' ' && card[i] != '=')
         i++;
-    if (i == first || i == TF_CARD || card[i] == '=')
-        return i - first > 8 && i < TF_CARD;
+    const int length = i - first;
     while (i < TF_CARD && card[i] == ' ')
         i++;
-    return i < TF_CARD && card[i] != '=';
+    return i < TF_CARD && (length > 8 || (length > 0 && card[i] != '='));
 }
 
 /* ---------------------------------------------------------------------------- values */
