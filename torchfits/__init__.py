@@ -1,6 +1,6 @@
 """FITS files to PyTorch tensors and back."""
 
-from torchfits.batch import read_batch, read_keys
+from torchfits.batch import gather, read_batch, read_keys
 from torchfits.cache import cache_clear, cache_info, cache_limit
 from torchfits.errors import (
     FitsError,
@@ -45,6 +45,7 @@ __all__ = [
     "cache_clear",
     "cache_info",
     "cache_limit",
+    "gather",
     "open",
     "read",
     "read_batch",

@@ -4,6 +4,7 @@
 import errno
 import os
 
+from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from libc.errno cimport errno as c_errno
@@ -18,6 +19,7 @@ from torchfits._kernels cimport (
     TF_AT_TROUBLE,
     TF_BF16,
     TF_BLOCK,
+    TF_BLOCK_FROM,
     TF_BOOL,
     TF_CARD,
     TF_CHANGED,
@@ -48,14 +50,16 @@ from torchfits._kernels cimport (
     TF_U32,
     TF_U64,
     TF_U8,
-    tf_advise_huge,
     tf_cast,
     tf_change,
     tf_change_of,
     tf_conversion,
     tf_conversion_of,
+    tf_field,
     tf_file_kind,
     tf_files,
+    tf_gather_rows,
+    tf_gathering,
     tf_guard_install,
     tf_head,
     tf_head_free,
@@ -64,6 +68,10 @@ from torchfits._kernels cimport (
     tf_identity,
     tf_is_named,
     tf_map,
+    tf_memory_clear,
+    tf_memory_give,
+    tf_memory_kept,
+    tf_memory_take,
     tf_open,
     tf_outcome,
     tf_place,
@@ -130,11 +138,6 @@ def use_variant(str name not None):
         raise ValueError(f"no variant {name!r}; there are {variants()}")
 
 
-def advise_huge(size_t address, size_t size):
-    """Ask for huge pages in `size` bytes at `address`, where the system has them and they would help."""
-    tf_advise_huge(<void *>address, size)
-
-
 def processor_quota():
     """How many processors the control group of this process may use, rounded up; 0 for no limit."""
     return tf_processor_quota()
@@ -146,6 +149,47 @@ def cast(int to_type, size_t to, int from_type, size_t from_, size_t n):
         raise ValueError("no such conversion")
     with nogil:
         tf_cast(<tf_type>to_type, <void *>to, <tf_type>from_type, <const void *>from_, n)
+
+
+# ---------------------------------------------------------------------------- memory
+
+# from so many bytes on a Block is better than what malloc gives
+BLOCK_FROM = TF_BLOCK_FROM
+
+
+cdef class Block:
+    """Writable memory of `size` bytes for one tensor, by the buffer protocol; any content.
+
+    Large blocks lie on huge pages. When the last user lets go, the memory is kept for the next Block of about
+    its size: up to 1 GiB, or an eighth of the machine's memory, which the system may take back when it is short.
+    """
+
+    cdef void *start
+    cdef size_t size
+    cdef size_t room
+
+    def __cinit__(self, size_t size):
+        self.start = tf_memory_take(size, &self.room)
+        if self.start is NULL:
+            raise MemoryError(f"no memory for {size} bytes")
+        self.size = size
+
+    def __dealloc__(self):
+        if self.start is not NULL:
+            tf_memory_give(self.start, self.room)
+
+    def __getbuffer__(self, Py_buffer *buffer, int flags):
+        PyBuffer_FillInfo(buffer, self, self.start, self.size, False, flags)
+
+
+def memory_kept():
+    """Bytes of memory that wait for the next tensor."""
+    return tf_memory_kept()
+
+
+def memory_clear():
+    """Give back to the system what is kept for the next tensors."""
+    tf_memory_clear()
 
 
 # ---------------------------------------------------------------------------- files
@@ -605,6 +649,64 @@ def read_stack(list paths not None, which, int bitpix, shape, Conversion convers
         raise ValueError("the stack and the memory differ in size")
     with nogil:
         tf_read_stack(&files.files, &stack, threads)
+    return files.done
+
+
+def gather_rows(list paths not None, which, bytes header not None, int64_t row_bytes, list fields not None,
+                const int64_t[::1] first not None, const int64_t[::1] rows not None,
+                const int64_t[::1] places not None, int threads):
+    """Read fields of some rows of the same table HDU of many files.
+
+    Args:
+        paths, which: As in `read_stack`.
+        header, row_bytes: Of a table whose layout is known; tables that are laid out in another way stay undone.
+        fields: (offset in the row, numbers, Conversion, address, bytes at the address) each.
+        first: Of each file, where in `rows` and `places` its own begin; one more at the end.
+        rows: Counted from the end where negative.
+        places: Which place of the memory each row goes to.
+
+    Returns:
+        A bytearray as `read_stack` returns it.
+    """
+    cdef _Files files = _Files(paths, which)
+    cdef tf_gathering g
+    cdef tf_field *field = NULL
+    cdef const uint8_t *c_header = header
+    cdef Conversion conversion
+    cdef int64_t largest = -1, k
+    cdef size_t size
+    cdef Py_ssize_t i
+    if first.shape[0] != len(paths) + 1 or rows.shape[0] != places.shape[0] or first[0] != 0 \
+            or first[len(paths)] != rows.shape[0] or row_bytes < 1:
+        raise ValueError("rows and places that do not fit the files")
+    for i in range(len(paths)):
+        if first[i] > first[i + 1]:
+            raise ValueError("files whose rows overlap")
+    for k in places:
+        if k < 0:
+            raise ValueError("a place below 0")
+        largest = max(largest, k)
+    try:
+        field = <tf_field *>PyMem_Malloc(max(len(fields), 1) * sizeof(tf_field))
+        if field is NULL:
+            raise MemoryError()
+        for i, (offset, count, conversion, address, size) in enumerate(fields):
+            field[i].offset, field[i].count, field[i].conversion = offset, count, conversion.c
+            field[i].to = <uint8_t *><size_t>address
+            if field[i].offset < 0 or field[i].count < 0 \
+                    or field[i].offset + field[i].count * <int64_t>tf_width(conversion.c.stored) > row_bytes:
+                raise ValueError("a field outside the row")
+            if (largest + 1) * field[i].count * tf_width(conversion.c.wanted) > size:
+                raise ValueError("more places than memory")
+        g.header, g.header_bytes, g.row_bytes = c_header, len(header) // TF_CARD * TF_CARD, row_bytes
+        g.fields, g.field = len(fields), field
+        g.first = &first[0]
+        g.rows = &rows[0] if rows.shape[0] else NULL
+        g.places = &places[0] if places.shape[0] else NULL
+        with nogil:
+            tf_gather_rows(&files.files, &g, threads)
+    finally:
+        PyMem_Free(field)
     return files.done
 
 

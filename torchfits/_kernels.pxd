@@ -140,6 +140,21 @@ cdef extern from "_native/files.h" nogil:
         tf_type wanted
         tf_section section
         uint8_t *to
+    ctypedef struct tf_field:
+        int64_t offset
+        int64_t count
+        tf_conversion conversion
+        uint8_t *to
+    ctypedef struct tf_gathering:
+        const uint8_t *header
+        size_t header_bytes
+        int64_t row_bytes
+        int fields
+        const tf_field *field
+        const int64_t *first
+        const int64_t *rows
+        const int64_t *places
+    void tf_gather_rows(const tf_files *files, const tf_gathering *gathering, int threads)
     void tf_read_stack(const tf_files *files, const tf_stack *stack, int threads)
     void tf_read_cards(const tf_files *files, int keywords, const uint8_t *names, uint8_t *cards, int threads)
 
@@ -164,6 +179,13 @@ cdef extern from "_native/local_file.h" nogil:
     void tf_unmap(const uint8_t *mapping, int64_t size)
     void tf_advise_huge(void *memory, size_t size)
     int tf_processor_quota()
+
+cdef extern from "_native/memory.h" nogil:
+    size_t TF_BLOCK_FROM
+    void *tf_memory_take(size_t size, size_t *room)
+    void tf_memory_give(void *start, size_t room)
+    void tf_memory_clear()
+    size_t tf_memory_kept()
 
 cdef extern from "_native/guard.h" nogil:
     int tf_guard_install()

@@ -54,10 +54,6 @@ def value_dtype(bitpix: int, scale: float, zero: float, null: int | None) -> tor
     return SCALED[bitpix]
 
 
-# from here on page faults cost more than the advice
-_HUGE = 4 << 20
-
-
 @functools.cache
 def _processors() -> int:
     there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -70,22 +66,27 @@ def threads() -> int:
 
 
 def allocate(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
-    """A new tensor; FitsUnsupported where torch cannot hold `shape`, MemoryError where memory cannot."""
+    """A new tensor on the host, whatever the default device is.
+
+    A large one lies in memory that was used before, or on huge pages: touching fresh pages would cost more
+    than reading. FitsUnsupported where torch cannot hold `shape`, MemoryError where memory cannot.
+    """
     if len(shape) > 64:
         raise FitsUnsupported(f"an array of {len(shape)} axes: torch holds at most 64")
-    if math.prod(shape) * dtype.itemsize >= 2**63:
+    count = math.prod(shape)
+    size = count * dtype.itemsize
+    if size >= 2**63:
         raise FitsUnsupported(f"an array of shape {tuple(shape)} is beyond the address space")
+    if size >= _direct.BLOCK_FROM:
+        return torch.frombuffer(_direct.Block(size), dtype=dtype, count=count).view(tuple(shape))
     try:
-        tensor = torch.empty(tuple(shape), dtype=dtype)
+        return torch.empty(tuple(shape), dtype=dtype, device="cpu")
     except RuntimeError as error:
         if "alloc" in str(error):
             raise MemoryError(f"no memory for a {dtype} tensor of shape {tuple(shape)}") from error
         if "overflow" in str(error):  # of strides, also where there is no element
             raise FitsUnsupported(f"an array of shape {tuple(shape)} is beyond torch") from error
         raise
-    if tensor.nbytes >= _HUGE:
-        _direct.advise_huge(tensor.data_ptr(), tensor.nbytes)
-    return tensor
 
 
 def check_device(device: torch.device | str | int) -> torch.device:
@@ -99,6 +100,20 @@ def check_device(device: torch.device | str | int) -> torch.device:
     if resolved.type == "mps" and not torch.backends.mps.is_available():
         raise FitsUnsupported(f"device {str(resolved)!r}: this torch sees no MPS device; use device='cpu'")
     return resolved
+
+
+def check_dtype(dtype: torch.dtype | None) -> torch.dtype | None:
+    """`dtype` where tensors of it can be made of numbers: TypeError or FitsUnsupported otherwise."""
+    if dtype is not None and not isinstance(dtype, torch.dtype):
+        raise TypeError(f"dtype must be a torch.dtype, not {dtype!r}")
+    if dtype is not None and dtype not in CODES and not dtype.is_floating_point and not dtype.is_complex:
+        raise FitsUnsupported(f"images are not read as {dtype}")
+    return dtype
+
+
+def element_of(wanted: torch.dtype) -> torch.dtype:
+    """What our kernels make where `wanted` is asked for: what only torch can convert to begins as float64."""
+    return wanted if wanted in CODES else torch.float64
 
 
 def check_out(out: torch.Tensor, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
@@ -131,9 +146,11 @@ def cast_into(target: torch.Tensor, values: torch.Tensor) -> None:
 def element_bytes(value: float, dtype: torch.dtype) -> bytes | None:
     """`value` as an element of `dtype`; None where it cannot hold it."""
     if dtype.is_floating_point:
-        return to_bytes(torch.tensor(value, dtype=dtype))
+        if isinstance(value, int) and abs(value) > sys.float_info.max:
+            return None
+        return to_bytes(torch.tensor(value, dtype=dtype, device="cpu"))
     low, high = (0, 1) if dtype == torch.bool else (torch.iinfo(dtype).min, torch.iinfo(dtype).max)
-    if not low <= value <= high or int(value) != value:
+    if not low <= value <= high or int(value) != value:  # not NaN either
         return None
     return int(value).to_bytes(dtype.itemsize, sys.byteorder, signed=low < 0)
 
@@ -147,19 +164,19 @@ Parts = Callable[[int | None], Iterator[tuple[int, Callable[[torch.Tensor], None
 
 def deliver(
     shape: Sequence[int],
-    element: torch.dtype,
-    parts: Parts,
     wanted: torch.dtype,
+    parts: Parts,
     device: torch.device,
     out: torch.Tensor | None,
 ) -> torch.Tensor:
     """A tensor of `shape` and dtype `wanted` on `device`, or `out`, with what `parts` reads.
 
     `parts(most)` yields, in the order of the elements, how many elements (at most so many) a part has and
-    what reads it into a contiguous CPU tensor of dtype `element`.
+    what reads it into a contiguous CPU tensor of dtype `element_of(wanted)`.
     """
+    element = element_of(wanted)
     if element != wanted:
-        values = deliver(shape, element, parts, element, device, None)
+        values = deliver(shape, element, parts, device, None)
         return values.to(wanted) if out is None else out.copy_(values)
     if device.type != "cpu":
         tensor = torch.empty(tuple(shape), dtype=wanted, device=device) if out is None else out
@@ -182,11 +199,14 @@ def _through_host(tensor: torch.Tensor, parts: Parts) -> torch.Tensor:
     ring: deque[tuple[torch.Tensor, torch.cuda.Event | None]] = deque()
     for count, read in parts(most):
         if len(ring) < _PIECES:
-            piece, passed = torch.empty(min(most, len(flat)), dtype=tensor.dtype, pin_memory=cuda), None
+            piece, passed = (
+                torch.empty(min(most, len(flat)), dtype=tensor.dtype, device="cpu", pin_memory=cuda),
+                None,
+            )
         else:
             piece, passed = ring.popleft()
         if count > len(piece):  # a window that is larger than a piece
-            piece, passed = torch.empty(count, dtype=tensor.dtype, pin_memory=cuda), None
+            piece, passed = torch.empty(count, dtype=tensor.dtype, device="cpu", pin_memory=cuda), None
         if passed is not None:
             passed.synchronize()
         read(piece[:count])

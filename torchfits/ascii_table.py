@@ -32,7 +32,7 @@ def parse_column(rows: bytes, row_bytes: int, column: Column, first: int) -> tor
             else None
         )
         return (
-            torch.zeros(len(fields), column.width, dtype=torch.uint8)
+            torch.zeros(len(fields), column.width, dtype=torch.uint8, device="cpu")
             if flat is None
             else flat.reshape(-1, column.width)
         )
@@ -68,7 +68,9 @@ def parse_column(rows: bytes, row_bytes: int, column: Column, first: int) -> tor
             stacklevel=4,
         )
     try:
-        return torch.tensor(values, dtype=torch.int64 if whole and not scaled else torch.float64)
+        return torch.tensor(
+            values, dtype=torch.int64 if whole and not scaled else torch.float64, device="cpu"
+        )
     except (OverflowError, RuntimeError, ValueError):  # which of them depends on the release of torch
         row = next(i for i, value in enumerate(values) if not -(2**63) <= value < 2**63)
         raise FitsFormatError(

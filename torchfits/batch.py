@@ -1,25 +1,38 @@
-"""read_batch() and read_keys(): the same image, or the same keywords, of many files in one call."""
+"""read_batch(), read_keys(), gather(): images, keywords and table rows of many files in one call."""
 
 from __future__ import annotations
 
 import math
+import operator
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, Literal
 
 import torch
 
-from torchfits._direct import Conversion, read_cards, read_stack
-from torchfits._tensors import CODES, Device, address, check_device, check_out, deliver, threads
-from torchfits.errors import FitsError, FitsFormatError, FitsWarning
+from torchfits._direct import Conversion, gather_rows, read_cards, read_stack
+from torchfits._tensors import (
+    CODES,
+    Device,
+    address,
+    allocate,
+    check_device,
+    check_dtype,
+    check_out,
+    deliver,
+    threads,
+)
+from torchfits.errors import FitsError, FitsFormatError, FitsUnsupported, FitsWarning, SectionError
 from torchfits.hdulist import HDUList, Key, open
 from torchfits.header import Card
 from torchfits.image import ImageHDU
 from torchfits.layout import ImageLayout, Section, axes_of, resolve_section
 from torchfits.source import Path, file_path
+from torchfits.table import TableHDU
 
 _PLAIN = re.compile(r"[A-Z0-9_-]{1,8}$")
 _SHOWN = 5  # files that a warning names
@@ -68,7 +81,7 @@ def read_batch(
     if out is not None and not isinstance(out, torch.Tensor):
         raise TypeError(f"out must be a torch.Tensor, not {type(out).__name__}")
     target = check_device(out.device if out is not None else device)
-    dtype = out.dtype if dtype is None and out is not None else dtype
+    dtype = out.dtype if check_dtype(dtype) is None and out is not None else dtype
     names = [file_path(path) for path in paths]
     if not names:
         return torch.empty((0,), dtype=dtype or torch.float32, device=target) if out is None else out
@@ -83,7 +96,7 @@ def read_batch(
     shape = (len(names), *batch.shape)
     if out is not None:
         check_out(out, shape, wanted)
-    stack = deliver(shape, wanted if wanted in CODES else batch.natural, batch.parts, wanted, target, out)
+    stack = deliver(shape, wanted, batch.parts, target, out)
     if batch.failed:
         warnings.warn(batch.report(), FitsWarning, stacklevel=2)
     return stack
@@ -177,9 +190,11 @@ class _Batch:
 def _which(hdu: Key) -> int | tuple[bytes, int | None] | None:
     """How C finds an HDU; None where it cannot."""
     if isinstance(hdu, int) and not isinstance(hdu, bool):
-        return hdu if hdu >= 0 else None
+        return hdu if 0 <= hdu < 1 << 62 else None
     name, version = hdu if isinstance(hdu, tuple) and len(hdu) == 2 else (hdu, None)
     if not isinstance(name, str) or not name.isascii() or not isinstance(version, (int, type(None))):
+        return None
+    if version is not None and abs(version) >= 1 << 62:
         return None
     return name.strip().upper().encode(), version
 
@@ -236,9 +251,119 @@ def _parsed(value: Any) -> Any:
 def _as_tensor(values: list[Any]) -> list | torch.Tensor:
     kinds = set(map(type, values))
     if kinds == {bool}:
-        return torch.tensor(values)
+        return torch.tensor(values, device="cpu")
     if kinds == {int} and all(-(2**63) <= value < 2**63 for value in values):
-        return torch.tensor(values, dtype=torch.int64)
+        return torch.tensor(values, dtype=torch.int64, device="cpu")
     if kinds and kinds <= {int, float}:
-        return torch.tensor(values, dtype=torch.float64)
+        return torch.tensor(values, dtype=torch.float64, device="cpu")
     return values
+
+
+def gather(
+    index: Iterable[tuple[Path, Key, int]], columns: Sequence[str | int] | None = None
+) -> dict[str, torch.Tensor]:
+    """Read rows of tables in many files, in the order they are asked for.
+
+    Tables that are laid out as the first one are read by our own kernels, without the GIL and in several
+    threads. Each file is opened once.
+
+    Args:
+        index: (path, HDU, row) of each row; the HDU by index, EXTNAME or (EXTNAME, EXTVER), the row from 0,
+            or from the end where negative.
+        columns: As in `TableHDU.read_table`; the first table decides what they are.
+
+    Returns:
+        A dict of name -> tensor (N, ...), dtypes and cell shapes as `TableHDU.read_table` gives them.
+
+    Raises:
+        SectionError: A table lacks the row or the column.
+        FitsFormatError: A column differs in dtype or shape from that of the first table.
+        FitsUnsupported: Columns of variable length.
+        FitsError: As `open` and `TableHDU.read_table` raise, with the path of the file.
+
+    Example:
+        >>> torchfits.gather([('table.fits', 1, 2), ('table.fits', 1, 0)], ['RA'])
+        {'RA': tensor([30., 10.], dtype=torch.float64)}
+    """
+    rows = [(file_path(path), hdu, operator.index(row)) for path, hdu, row in index]
+    if not rows:
+        return {}
+    with open(rows[0][0], cache=False) as file:
+        first = _table_of(file, rows[0][1])
+        chosen = first._choose(first._table(), columns)
+        for column in chosen:
+            if column.code in "PQ":
+                raise FitsUnsupported(
+                    f"column {column.name!r} is of variable length", path=file.path, hdu=first.index
+                )
+        file._opened().check_data(first._hdu)
+        result = {
+            column.name: allocate((len(rows), *column.shape), first._dtype(column)) for column in chosen
+        }
+        # by HDU and by file: (row, its place in the result)
+        wanted: dict[Key, dict[str | bytes, list[tuple[int, int]]]] = {}
+        for place, (path, hdu, row) in enumerate(rows):
+            wanted.setdefault(hdu, {}).setdefault(path, []).append((row, place))
+        for hdu, files in wanted.items():
+            done = _gather_plain(first, result, hdu, files)
+            for (path, places), finished in zip(files.items(), done, strict=True):
+                if not finished:
+                    _gather_one(path, hdu, places, result)
+        first._finish_logicals(result)
+    return result
+
+
+def _table_of(file: HDUList, hdu: Key) -> TableHDU:
+    found = file[hdu]
+    if not isinstance(found, TableHDU):
+        raise FitsFormatError("not a table", path=file.path, hdu=found.index)
+    return found
+
+
+def _gather_plain(
+    first: TableHDU,
+    result: dict[str, torch.Tensor],
+    hdu: Key,
+    files: dict[str | bytes, list[tuple[int, int]]],
+) -> Sequence[int]:
+    """Read what our kernels can from tables like `first`; which files that were."""
+    which, fields = _which(hdu), first._fields(result)
+    asked = [each for places in files.values() for each in places]
+    if which is None or fields is None or not all(-(2**63) <= row < 2**63 for row, _ in asked):
+        return bytes(len(files))
+    starts = array("q", [0])
+    for places in files.values():
+        starts.append(starts[-1] + len(places))
+    layout = first._table()
+    return gather_rows(
+        [os.fsencode(path) for path in files],
+        which,
+        first._hdu.header.to_bytes(),
+        layout.row_bytes,
+        fields,
+        starts,
+        array("q", [row for row, _ in asked]),
+        array("q", [place for _, place in asked]),
+        threads(),
+    )
+
+
+def _gather_one(
+    path: str | bytes, hdu: Key, places: list[tuple[int, int]], result: dict[str, torch.Tensor]
+) -> None:
+    with open(path, cache=False) as file:
+        found = _table_of(file, hdu)
+        for row, place in places:
+            if not -found.nrows <= row < found.nrows:
+                raise SectionError(f"row {row} of a table of {found.nrows}", path=file.path, hdu=found.index)
+            row %= found.nrows
+            cells = found.read_table(list(result), slice(row, row + 1))
+            for (name, tensor), cell in zip(result.items(), cells.values(), strict=True):
+                if cell.is_nested or cell.dtype != tensor.dtype or cell.shape[1:] != tensor.shape[1:]:
+                    raise FitsFormatError(
+                        f"column {name!r} is {cell.dtype} {tuple(cell.shape[1:])}, that of the first table "
+                        f"{tensor.dtype} {tuple(tensor.shape[1:])}",
+                        path=file.path,
+                        hdu=found.index,
+                    )
+                tensor[place] = cell[0]

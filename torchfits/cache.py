@@ -14,9 +14,11 @@ from typing import NamedTuple
 
 from torchfits import layout
 from torchfits._core import Handle, after_fork
-from torchfits._direct import HduIndex
+from torchfits._direct import HduIndex, memory_clear
 from torchfits.errors import FitsError, FitsFormatError, FitsIOError, os_error
 from torchfits.source import FileSource, InflatedSource, Path, file_path, identity, open_source
+
+_ALL = 1 << 62  # more than any file has
 
 
 class CacheInfo(NamedTuple):
@@ -58,9 +60,11 @@ class OpenFile:
         if known is not None:
             return known
         with self._lock:
-            while not self._reach(index + 1):
+            while not self._reach(min(index + 1, _ALL)):
                 if not self._parse_next():
                     return None
+            if index >= self._index.count:
+                return None
             if index not in self._hdus:
                 self._hdus[index] = layout.indexed_hdu(self.source, index, self._index[index])
             return self._hdus[index]
@@ -96,9 +100,11 @@ class OpenFile:
     def find_name(self, name: str, version: int | None) -> layout.Hdu | None:
         """The first HDU with this EXTNAME in capitals, and EXTVER unless None; walks as far as needed."""
         key, first = name.encode("utf-8", "surrogatepass"), 0
+        # such an EXTVER only a header can hold that the index does not know
+        absurd = version is not None and abs(version) >= _ALL
         with self._lock:
             while True:
-                found = self._index.find_name(key, version, first)
+                found = self._index.find_name(b"\0" if absurd else key, None if absurd else version, first)
                 for index in self._odd:
                     hdu = self._hdus[index]
                     if hdu.name.upper() == name and version in (None, hdu.version) and not 0 <= found < index:
@@ -113,7 +119,7 @@ class OpenFile:
         """How many HDUs there are; walks to the end."""
         with self._lock:
             while not self._index.complete:
-                self._reach(1 << 62)
+                self._reach(_ALL)
                 self._parse_next()
             return self._index.count
 
@@ -277,6 +283,8 @@ def cache_info() -> CacheInfo:
 def cache_clear() -> None:
     """Close the kept files that nobody uses, forget the others, and set the counters to zero.
 
+    The memory that was kept for the next tensors goes back to the system too.
+
     Example:
         >>> torchfits.cache_clear()
         >>> torchfits.cache_info().currsize
@@ -288,6 +296,7 @@ def cache_clear() -> None:
         _hits = _misses = 0
     for file in unused:
         file.close()
+    memory_clear()
 
 
 def cache_limit(files: int) -> None:
@@ -309,6 +318,8 @@ def cache_limit(files: int) -> None:
 def _after_fork() -> None:
     global _lock, _hits, _misses
     after_fork()
+    # its pages are shared with the parent until they are written: nothing is gained by using them again
+    memory_clear()
     _lock = threading.RLock()
     _hits = _misses = 0
     for file in filter(None, [known() for known in _files]):

@@ -22,9 +22,11 @@ from torchfits._tensors import (
     allocate,
     cast_into,
     check_device,
+    check_dtype,
     check_out,
     deliver,
     element_bytes,
+    element_of,
     threads,
     value_dtype,
 )
@@ -145,13 +147,12 @@ class ImageHDU(HDU):
             if 0 in shape:
                 return allocate(shape, wanted).to(target) if out is None else out
             self._check_bytes(ranges)
-            element = self._element(wanted, raw)
 
             def parts(most: int | None) -> Iterator[tuple[int, Callable[[torch.Tensor], None]]]:
                 for part in split_ranges(ranges, most):
                     yield math.prod(map(len, part)), partial(self._read_section, part, raw)
 
-            return deliver(shape, element, parts, wanted, target, out)
+            return deliver(shape, wanted, parts, target, out)
         except FitsError as error:
             error.locate(path=self._parent.path, hdu=self.index)
             raise
@@ -209,16 +210,17 @@ class ImageHDU(HDU):
             if 0 in shape:
                 return allocate(shape, wanted).to(target) if out is None else out
             self._check_bytes([range(length) for length in image.shape])
-            element = self._element(wanted, raw=False)
-            outside = element_bytes(fill, element)
+            outside = element_bytes(fill, element_of(wanted))
             pixels = math.prod(shape[1:])
-            read = self._read_windows if self.engine == "direct" else self._read_windows_one_by_one
+            # the planes of groups do not follow each other
+            at_once = self.engine == "direct" and not image.parameters
+            read = self._read_windows if at_once else self._read_windows_one_by_one
 
             def parts(most: int | None) -> Iterator[tuple[int, Callable[[torch.Tensor], None]]]:
                 for some in corners.split(len(corners) if most is None else max(most // pixels, 1)):
                     yield len(some) * pixels, partial(read, some, window, outside)
 
-            return deliver(shape, element, parts, wanted, target, out)
+            return deliver(shape, wanted, parts, target, out)
         except FitsError as error:
             error.locate(path=self._parent.path, hdu=self.index)
             raise
@@ -228,15 +230,11 @@ class ImageHDU(HDU):
     def _wanted(self, dtype: torch.dtype | None, out: torch.Tensor | None, raw: bool) -> torch.dtype:
         """The dtype asked for, by `dtype`, by `out`, or not at all."""
         natural = self._dtype(raw)
-        wanted = dtype or (out.dtype if out is not None else natural)
+        wanted = check_dtype(dtype) or (out.dtype if out is not None else natural)
         nulls = not raw and self._image().blank is not None and natural not in OTHER_SIGN.values()
         if nulls and not wanted.is_floating_point and not wanted.is_complex:
             raise FitsFormatError(f"null pixels cannot be {wanted}; read a float dtype, or raw=True")
         return wanted
-
-    def _element(self, wanted: torch.dtype, raw: bool) -> torch.dtype:
-        """What the kernels shall make: `wanted`, unless only torch can convert to that."""
-        return wanted if wanted in CODES else self._dtype(raw)
 
     def _check_bytes(self, ranges: list[range]) -> None:
         """Nothing is allocated on a header's word: the bytes must be there and hold the pixels."""
@@ -380,17 +378,25 @@ def _windows(positions: Any, size: Any, anchor: str) -> tuple[torch.Tensor, tupl
             raise FitsFormatError(f"windows of {rows} x {columns} pixels")
     if anchor not in ("corner", "center"):
         raise FitsFormatError(f"anchor {anchor!r}: 'corner' or 'center'")
-    found = torch.as_tensor(positions, device="cpu")
+    if not getattr(getattr(positions, "dtype", None), "isnative", True):
+        positions = positions.astype(positions.dtype.newbyteorder("="))  # numpy's, from a table
+    try:
+        found = torch.as_tensor(positions, device="cpu")
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise TypeError(f"positions are (N, 2) integers: {error}") from None
     if found.numel() == 0 and found.ndim == 1:
-        found = torch.empty((0, 2), dtype=torch.int64)
+        found = torch.empty((0, 2), dtype=torch.int64, device="cpu")
     if found.dtype == torch.bool or found.is_floating_point() or found.is_complex():
         raise TypeError(f"positions must be integers, not {found.dtype}; round them first")
     if found.ndim != 2 or found.shape[1] != 2:
         raise FitsFormatError(f"positions must be of shape (N, 2), not {tuple(found.shape)}")
     # far outside is far outside, and nothing may overflow
-    corners = found.to(torch.int64).clamp(-(1 << 62), 1 << 62)
+    corners = found.to(torch.int64)
+    if found.dtype == torch.uint64:
+        corners = corners.where(corners >= 0, 1 << 62)
+    corners = corners.clamp(-(1 << 62), 1 << 62)
     if anchor == "center":
-        corners = corners - torch.tensor([rows // 2, columns // 2])
+        corners = corners - torch.tensor([rows // 2, columns // 2], device="cpu")
     return corners.contiguous(), (rows, columns)
 
 

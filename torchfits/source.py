@@ -27,6 +27,10 @@ def file_path(path: Path) -> str | bytes:
         raise TypeError(f"path must be str, bytes or os.PathLike, not {type(path).__name__}") from None
     if (b"\0" if isinstance(name, bytes) else "\0") in name:
         raise FitsIOError("a file name cannot hold a NUL byte", path=name)
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError as error:
+        raise FitsIOError(f"not a file name: {error}", path=ascii(name)) from None
     return name
 
 

@@ -201,18 +201,13 @@ class TableHDU(HDU):
     def _read_direct(self, table: TableLayout, column: Column, span: range) -> torch.Tensor:
         tensor = allocate((len(span), *column.shape), self._dtype(column))
         if tensor.numel():
-            bitpix, parts = _STORED_AS[column.code]
-            width, hdu = abs(bitpix) // 8, self._hdu
-            # what is no number has its bytes read, complex numbers their parts
-            numbers = column.code in BITPIX_OF_TFORM
-            to = tensor.dtype if numbers else STORED[bitpix]
+            hdu = self._hdu
+            conversion, count, width = self._numbers(column)
             read_section(
                 self._parent._opened().source.where(hdu.data_start + hdu.data_size),
-                Conversion(
-                    bitpix, column.scale if numbers else 1, column.zero if numbers else 0, None, CODES[to]
-                ),
+                conversion,
                 hdu.data_start + column.offset,
-                [(span.start, len(span), span.step, table.row_bytes), (0, column.repeat * parts, 1, width)],
+                [(span.start, len(span), span.step, table.row_bytes), (0, count, 1, width)],
                 *address(tensor),
                 threads(),
                 self._parent._mmap,
@@ -220,6 +215,34 @@ class TableHDU(HDU):
         if column.code == "L":
             _to_bool(tensor)
         return tensor
+
+    def _numbers(self, column: Column) -> tuple[Conversion, int, int]:
+        """How our kernels read a cell: the conversion, how many numbers, their width in the file."""
+        bitpix, parts = _STORED_AS[column.code]
+        if column.code in BITPIX_OF_TFORM:
+            conversion = Conversion(bitpix, column.scale, column.zero, None, CODES[self._dtype(column)])
+        else:
+            # what is no number has its bytes read, complex numbers their parts
+            conversion = Conversion(bitpix, 1, 0, None, CODES[STORED[bitpix]])
+        return conversion, column.repeat * parts, abs(bitpix) // 8
+
+    def _fields(self, tensors: dict[str, torch.Tensor]) -> list[tuple] | None:
+        """What `gather_rows` needs to fill these columns; None where cfitsio has to read any of them."""
+        table = self._table()
+        columns = self._choose(table, list(tensors))
+        if not table.row_bytes or not all(map(self._is_direct, columns)) or any(c.problem for c in columns):
+            return None
+        fields = []
+        for column, tensor in zip(columns, tensors.values(), strict=True):
+            conversion, count, _ = self._numbers(column)
+            fields.append((column.offset, count, conversion, *address(tensor)))
+        return fields
+
+    def _finish_logicals(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Make true and false of the letters that the kernels left in L columns."""
+        for column, tensor in zip(self._choose(self._table(), list(tensors)), tensors.values(), strict=True):
+            if column.code == "L":
+                _to_bool(tensor)
 
     def _read_by_cfitsio(
         self, table: TableLayout, columns: list[Column], span: range
@@ -242,7 +265,7 @@ class TableHDU(HDU):
     def _empty(self, column: Column, rows: int) -> torch.Tensor:
         if column.code in "PQ":
             return _jagged(
-                torch.empty(0, dtype=self._dtype(column)), torch.zeros(rows + 1, dtype=torch.int64)
+                allocate((0,), self._dtype(column)), torch.zeros(rows + 1, dtype=torch.int64, device="cpu")
             )
         return allocate((rows, *column.shape), self._dtype(column))
 
@@ -285,7 +308,7 @@ class TableHDU(HDU):
             if len(span) > _MAX_EMPTY_ROWS:
                 raise FitsUnsupported(f"column {column.name!r}: {len(span)} rows that hold nothing")
             return self._empty(column, len(span))
-        lengths, offsets = torch.empty(count, dtype=torch.int64), torch.empty(count, dtype=torch.int64)
+        lengths, offsets = allocate((count,), torch.int64), allocate((count,), torch.int64)
         handle.read_descriptors(
             self._hdu.start, column.index + 1, first, count, lengths.data_ptr(), offsets.data_ptr(), count * 8
         )
@@ -329,7 +352,7 @@ class TableHDU(HDU):
         )
         if column.element == "L":
             _to_bool(values)
-        offsets_of = torch.zeros(len(span) + 1, dtype=torch.int64)
+        offsets_of = torch.zeros(len(span) + 1, dtype=torch.int64, device="cpu")
         torch.cumsum(lengths[:: span.step], 0, out=offsets_of[1:])
         return _jagged(values, offsets_of)
 

@@ -154,7 +154,7 @@ class _Unit:
                 count = min(step, rows - first)
                 yield torch.cat([part.reshape(count, -1) for part in parts if part.numel()], 1)
         if self.size % BLOCK:
-            yield torch.zeros(BLOCK - self.size % BLOCK, dtype=torch.uint8)
+            yield torch.zeros(BLOCK - self.size % BLOCK, dtype=torch.uint8, device="cpu")
 
 
 def _image_pieces(image: torch.Tensor) -> Iterator[torch.Tensor]:

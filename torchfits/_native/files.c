@@ -108,6 +108,7 @@ static int64_t go_to(tf_head *head, const char *path, const tf_which *which, siz
 typedef struct {
     const tf_files *files;
     const tf_stack *stack;
+    const tf_gathering *gathering;
     int keywords;
     const uint8_t *names;
     uint8_t *cards;
@@ -226,6 +227,98 @@ static void cards_of_files(void *argument)
     tf_head_free(&head);
 }
 
+/* ---------------------------------------------------------------------------- rows of tables */
+
+/* Whether a card says how the rows of a table are laid out. */
+static int lays_out(const uint8_t *card)
+{
+    static const char names[][6] = {"TFIEL", "TFORM", "TTYPE", "TSCAL", "TZERO", "TNULL"};
+    if (card[0] == 'Z')
+        return memcmp(card, "ZTABLE  ", 8) == 0;
+    if (card[0] != 'T')
+        return 0;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (memcmp(card, names[i], 5) == 0)
+            return 1;
+    return memcmp(card, "TDIM", 4) == 0;
+}
+
+/* The next card that lays out a table, from `at`; NULL at the END. */
+static const uint8_t *next_layout_card(const uint8_t *at, const uint8_t *end)
+{
+    for (; at < end && memcmp(at, "END     ", 8) != 0; at += TF_CARD)
+        if (lays_out(at))
+            return at;
+    return NULL;
+}
+
+static int is_same_table(const uint8_t *a, size_t a_bytes, const uint8_t *b, size_t b_bytes)
+{
+    const uint8_t *a_end = a + a_bytes, *b_end = b + b_bytes;
+    for (;;) {
+        a = next_layout_card(a, a_end);
+        b = next_layout_card(b, b_end);
+        if (!a || !b)
+            return a == b;
+        if (memcmp(a, b, TF_CARD) != 0)
+            return 0;
+        a += TF_CARD;
+        b += TF_CARD;
+    }
+}
+
+static void put_row(const tf_gathering *g, const uint8_t *row, int64_t place)
+{
+    for (int k = 0; k < g->fields; k++) {
+        const tf_field *field = &g->field[k];
+        const size_t width = tf_width(field->conversion.stored);
+        uint8_t *to = field->to + place * field->count * (int64_t)tf_width(field->conversion.wanted);
+        tf_convert(&field->conversion, to, row + field->offset, width, (size_t)field->count);
+    }
+}
+
+static int gather_one(tf_head *head, uint8_t *row, const files_job *job, int64_t i)
+{
+    const tf_gathering *g = job->gathering;
+    tf_header header;
+    tf_outcome outcome;
+    const int64_t start = go_to(head, job->files->paths[i], &job->files->which, FIRST_READ, &header);
+    if (start < 0 || header.kind != TF_HDU_BINTABLE || header.naxis != 2 || header.axes[0] != g->row_bytes ||
+        !is_same_table(g->header, g->header_bytes, tf_head_bytes(head, start), (size_t)header.header_bytes))
+        return -1;
+    const int64_t data = start + header.header_bytes, end = data + header.data_bytes;
+    if (end > head->at + (int64_t)head->have && tf_pread(head->fd, row, 1, end - 1, &outcome) != 0)
+        return -1; /* all the data must be there */
+    for (int64_t k = g->first[i]; k < g->first[i + 1]; k++) {
+        const int64_t asked = g->rows[k], at = asked < 0 ? asked + header.axes[1] : asked;
+        const int64_t offset = data + at * g->row_bytes;
+        if (at < 0 || at >= header.axes[1])
+            return -1;
+        if (offset >= head->at && offset + g->row_bytes <= head->at + (int64_t)head->have)
+            put_row(g, tf_head_bytes(head, offset), g->places[k]);
+        else if (tf_pread(head->fd, row, (size_t)g->row_bytes, offset, &outcome) == 0)
+            put_row(g, row, g->places[k]);
+        else
+            return -1;
+    }
+    return 0;
+}
+
+static void gather_from_files(void *argument)
+{
+    files_job *job = argument;
+    tf_head head = TF_NO_HEAD;
+    uint8_t *row = malloc((size_t)job->gathering->row_bytes);
+    int64_t i;
+    while (row && (i = tf_next_piece(&job->pieces)) >= 0) {
+        job->files->done[i] = gather_one(&head, row, job, i) == 0;
+        if (head.fd >= 0)
+            close(head.fd);
+    }
+    free(row);
+    tf_head_free(&head);
+}
+
 static int useful_threads(int64_t files, int threads)
 {
     const int64_t most = files / FILES_PER_THREAD;
@@ -234,12 +327,19 @@ static int useful_threads(int64_t files, int threads)
 
 void tf_read_stack(const tf_files *files, const tf_stack *stack, int threads)
 {
-    files_job job = {files, stack, 0, NULL, NULL, {0, files->count}};
+    files_job job = {.files = files, .stack = stack, .pieces = {0, files->count}};
     tf_parallel(stack_files, &job, useful_threads(files->count, threads));
 }
 
 void tf_read_cards(const tf_files *files, int keywords, const uint8_t *names, uint8_t *cards, int threads)
 {
-    files_job job = {files, NULL, keywords, names, cards, {0, files->count}};
+    files_job job = {
+        .files = files, .keywords = keywords, .names = names, .cards = cards, .pieces = {0, files->count}};
     tf_parallel(cards_of_files, &job, useful_threads(files->count, threads));
+}
+
+void tf_gather_rows(const tf_files *files, const tf_gathering *gathering, int threads)
+{
+    files_job job = {.files = files, .gathering = gathering, .pieces = {0, files->count}};
+    tf_parallel(gather_from_files, &job, useful_threads(files->count, threads));
 }

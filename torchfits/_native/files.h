@@ -60,6 +60,28 @@ typedef struct {
 /* Plain images into one array. */
 void tf_read_stack(const tf_files *files, const tf_stack *stack, int threads);
 
+/* Numbers in a row of a table that become elements of a tensor. */
+typedef struct {
+    int64_t offset, count; /* the first byte in the row; how many numbers */
+    tf_conversion conversion;
+    uint8_t *to;           /* place after place */
+} tf_field;
+
+/* Rows of tables that are laid out as one that is known. */
+typedef struct {
+    const uint8_t *header; /* of that table */
+    size_t header_bytes;
+    int64_t row_bytes;
+    int fields;
+    const tf_field *field;
+    const int64_t *first;  /* of each file, where in `rows` and `places` its own begin; one more at the end */
+    const int64_t *rows;   /* counted from the end where negative */
+    const int64_t *places; /* which place of the tensors a row goes to */
+} tf_gathering;
+
+/* The fields of some rows of the same table HDU of many files. */
+void tf_gather_rows(const tf_files *files, const tf_gathering *gathering, int threads);
+
 /* The first card of each of `keywords` (8 bytes each) into `cards`, 80 bytes a keyword and file; a first byte of 0
  * where the header has none. */
 void tf_read_cards(const tf_files *files, int keywords, const uint8_t *names, uint8_t *cards, int threads);

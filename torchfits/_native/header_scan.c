@@ -32,7 +32,7 @@ static int is_standard(const uint8_t *card)
     return 1;
 }
 
-/* A HIERARCH card of several words, or of a long one, names none of the keywords that matter. */
+/* A HIERARCH card of several plain words, or of a long one, names none of the keywords that matter. */
 static int is_harmless_hierarch(const uint8_t *card)
 {
     int i = 9;
@@ -44,6 +44,11 @@ static int is_harmless_hierarch(const uint8_t *card)
     while (i < TF_CARD && card[i] != ' ' && card[i] != '=')
         i++;
     const int length = i - first;
+    if (length == 8 && memcmp(card + first, "HIERARCH", 8) == 0)
+        return 0;
+    for (int k = 9; k < TF_CARD && card[k] != '='; k++)
+        if (card[k] < ' ' || card[k] > '~')
+            return 0;
     while (i < TF_CARD && card[i] == ' ')
         i++;
     return i < TF_CARD && (length > 8 || (length > 0 && card[i] != '='));
