@@ -16,6 +16,9 @@ cdef extern from "fitsio.h" nogil:
         int hdutype
         int compressimg
         int tfield
+        LONGLONG datastart
+        int imgdim
+        LONGLONG *imgnaxis
         LONGLONG numrows
         tcolumn *tableptr
         float quantize_level
@@ -35,6 +38,7 @@ cdef extern from "fitsio.h" nogil:
                           size_t delta, void *(*realloc)(void *, size_t), int *status)
     int fits_close_file(fitsfile *fptr, int *status)
     int fits_movabs_hdu(fitsfile *fptr, int hdu, int *kind, int *status)
+    int fits_get_img_type(fitsfile *fptr, int *bitpix, int *status)
     int fits_set_bscale(fitsfile *fptr, double scale, double zero, int *status)
     int fits_set_imgnull(fitsfile *fptr, LONGLONG null, int *status)
     int fits_set_tscale(fitsfile *fptr, int column, double scale, double zero, int *status)

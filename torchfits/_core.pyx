@@ -233,6 +233,29 @@ cdef class Handle:
         self.at = start + self.origin
         return 0
 
+    def check_layout(self, long long start, long long data_start, bitpix=None, axes=None):
+        """FitsFormatError where cfitsio reads a header in another way than we do.
+
+        Args:
+            start, data_start: Byte offsets of the header and of the data.
+            bitpix, axes: Of a plain image; axes in FITS order.
+        """
+        cdef int status = 0, theirs = 0
+        with self.lock:
+            self._seek(start)
+            if self.fptr.Fptr.datastart + self.origin != data_start:
+                raise errors.FitsFormatError("where the header ends is ambiguous", offset=start)
+            if axes is None:
+                return
+            fits_get_img_type(self.fptr, &theirs, &status)
+            self._check_read(status, "read the header")
+            there = [self.fptr.Fptr.imgnaxis[i] for i in range(min(self.fptr.Fptr.imgdim, 99))]
+            if theirs != bitpix or there != list(axes[:99]) or self.fptr.Fptr.imgdim != len(axes):
+                raise errors.FitsFormatError(
+                    f"the header is ambiguous: cfitsio takes BITPIX for {theirs} and the axes for {there}",
+                    offset=start,
+                )
+
     def read_subset(self, long long start, str dtype, double scale, double zero, blank, bint nan_nulls,
                     first, last, step, size_t address, size_t size):
         """Read a section of an image, plain or tile-compressed, into `size` bytes at `address`.

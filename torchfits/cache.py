@@ -141,7 +141,14 @@ class OpenFile:
         try:
             self._check_open()
             self.check_data(hdu)
-            yield self._handle_for(hdu)
+            handle = self._handle_for(hdu)
+            if hdu.kind == "image":
+                image = layout.image_layout(hdu)
+                axes = [] if image.shape == (0,) else list(image.shape[::-1])
+                handle.check_layout(hdu.start, hdu.data_start, image.bitpix, axes)
+            else:
+                handle.check_layout(hdu.start, hdu.data_start)
+            yield handle
             self.source.check_unchanged()
         except FitsError as error:
             error.locate(path=self.path, hdu=hdu.index)

@@ -1,6 +1,5 @@
 #define _GNU_SOURCE
 #include "files.h"
-#include "local_file.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -92,10 +91,11 @@ int tf_is_named(const tf_header *header, const tf_which *which)
 static int64_t go_to(tf_head *head, const char *path, const tf_which *which, size_t ask, tf_header *header)
 {
     int64_t start = 0;
+    tf_file_kind kind;
     head->at = -1;
     head->have = 0;
     head->fd = tf_open(path);
-    if (head->fd < 0)
+    if (head->fd < 0 || tf_identify(head->fd, &head->identity, &kind) != 0 || kind != TF_REGULAR)
         return -1;
     for (int64_t i = 0; tf_scan_at(head, start, i == 0, i == 0 ? ask : FIRST_READ, header) == TF_AT_HDU; i++) {
         if (which->index >= 0 ? i == which->index : tf_is_named(header, which))
@@ -103,6 +103,16 @@ static int64_t go_to(tf_head *head, const char *path, const tf_which *which, siz
         start += header->header_bytes + (header->data_bytes + TF_BLOCK - 1) / TF_BLOCK * TF_BLOCK;
     }
     return -1;
+}
+
+/* Lets go of the file; whether all went well and it is still what it was. */
+static int finish(tf_head *head, int result)
+{
+    const int good = result == 0 && tf_change_of(head->fd, &head->identity) == TF_UNCHANGED;
+    if (head->fd >= 0)
+        close(head->fd);
+    head->fd = -1;
+    return good;
 }
 
 typedef struct {
@@ -179,9 +189,7 @@ static void stack_files(void *argument)
         int64_t i;
         tf_reader_begin(reader, NULL, NULL);
         while ((i = tf_next_piece(&job->pieces)) >= 0) {
-            job->files->done[i] = read_one(&head, reader, job, i, &ask) == 0;
-            if (head.fd >= 0)
-                close(head.fd);
+            job->files->done[i] = (uint8_t)finish(&head, read_one(&head, reader, job, i, &ask));
         }
         free(reader->buffer);
     }
@@ -220,9 +228,7 @@ static void cards_of_files(void *argument)
     tf_head head = TF_NO_HEAD;
     int64_t i;
     while ((i = tf_next_piece(&job->pieces)) >= 0) {
-        job->files->done[i] = read_cards_of_one(&head, job, i) == 0;
-        if (head.fd >= 0)
-            close(head.fd);
+        job->files->done[i] = (uint8_t)finish(&head, read_cards_of_one(&head, job, i));
     }
     tf_head_free(&head);
 }
@@ -311,9 +317,7 @@ static void gather_from_files(void *argument)
     uint8_t *row = malloc((size_t)job->gathering->row_bytes);
     int64_t i;
     while (row && (i = tf_next_piece(&job->pieces)) >= 0) {
-        job->files->done[i] = gather_one(&head, row, job, i) == 0;
-        if (head.fd >= 0)
-            close(head.fd);
+        job->files->done[i] = (uint8_t)finish(&head, gather_one(&head, row, job, i));
     }
     free(row);
     tf_head_free(&head);

@@ -3,6 +3,7 @@
 #define TF_FILES_H
 
 #include "header_scan.h"
+#include "local_file.h"
 #include "section.h"
 
 /* The last bytes read of a file whose headers are looked at. */
@@ -11,9 +12,10 @@ typedef struct {
     uint8_t *bytes;
     size_t capacity, have;
     int64_t at; /* -1: nothing */
+    tf_identity identity;
 } tf_head;
 
-#define TF_NO_HEAD ((tf_head){-1, NULL, 0, 0, -1})
+#define TF_NO_HEAD ((tf_head){.fd = -1, .at = -1})
 
 typedef enum {
     TF_AT_HDU,

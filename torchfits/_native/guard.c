@@ -20,7 +20,12 @@ typedef struct guard {
 } guard;
 
 static THREAD_LOCAL guard *volatile innermost;
-static THREAD_LOCAL volatile sig_atomic_t passing_on;
+
+/* How deep the handler is that passes a signal on, and how often it came deeper: a handler that was installed after
+ * ours and passes on to us in turn would go round for ever. One that leaves by a jump never comes back to say so. */
+static THREAD_LOCAL uintptr_t passing_from;
+static THREAD_LOCAL int rounds;
+#define MOST_ROUNDS 64
 
 static struct sigaction before;
 
@@ -31,17 +36,18 @@ static void on_fault(int number, siginfo_t *info, void *context)
     /* a SIGBUS that someone sent has no address */
     if (g && info->si_code > 0 && where >= g->start && where < g->end)
         siglongjmp(g->back, 1);
-    if (!passing_on && (before.sa_flags & SA_SIGINFO) && before.sa_sigaction) {
-        passing_on = 1;
+    const uintptr_t here = (uintptr_t)&g, outer = passing_from;
+    const int outer_rounds = rounds;
+    rounds = outer != 0 && here < outer ? rounds + 1 : 0;
+    const int again = rounds > 0 && (info->si_code <= 0 || rounds > MOST_ROUNDS);
+    passing_from = here;
+    if (!again && (before.sa_flags & SA_SIGINFO) && before.sa_sigaction) {
         before.sa_sigaction(number, info, context);
-        passing_on = 0;
-    } else if (!passing_on && !(before.sa_flags & SA_SIGINFO) && before.sa_handler != SIG_DFL &&
+    } else if (!again && !(before.sa_flags & SA_SIGINFO) && before.sa_handler != SIG_DFL &&
                before.sa_handler != SIG_IGN) {
-        passing_on = 1;
         before.sa_handler(number);
-        passing_on = 0;
-    } else if ((before.sa_flags & SA_SIGINFO) || before.sa_handler != SIG_IGN || info->si_code > 0) {
-        /* nobody else, or a handler that came back to us: let the system end the process */
+    } else if (again || before.sa_handler != SIG_IGN || info->si_code > 0) {
+        /* nobody else: let the system end the process */
         struct sigaction standard;
         memset(&standard, 0, sizeof standard);
         standard.sa_handler = SIG_DFL;
@@ -49,6 +55,8 @@ static void on_fault(int number, siginfo_t *info, void *context)
         if (info->si_code <= 0)
             raise(number);
     }
+    passing_from = outer;
+    rounds = outer_rounds;
 }
 
 int tf_guard_install(void)
@@ -70,15 +78,21 @@ int tf_guard_install(void)
 int tf_guarded(void (*work)(void *job), void *job, const void *start, size_t length)
 {
     guard g;
+    sigset_t fault, mask;
+    int jumped;
+    /* a fault that is blocked ends the process */
+    sigemptyset(&fault);
+    sigaddset(&fault, SIGBUS);
+    pthread_sigmask(SIG_UNBLOCK, &fault, &mask);
     g.start = (uintptr_t)start;
     g.end = g.start + length;
     g.outer = innermost;
-    if (sigsetjmp(g.back, 0) != 0) {
-        innermost = g.outer;
-        return -1;
+    jumped = sigsetjmp(g.back, 0);
+    if (!jumped) {
+        innermost = &g;
+        work(job);
     }
-    innermost = &g;
-    work(job);
     innermost = g.outer;
-    return 0;
+    pthread_sigmask(SIG_SETMASK, &mask, NULL);
+    return jumped ? -1 : 0;
 }

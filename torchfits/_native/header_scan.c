@@ -292,7 +292,7 @@ static int describe(tf_header *h, const uint8_t *const cards[KEYWORDS])
     h->scale = 1;
     h->zero = 0;
     h->version = 1;
-    if (cards[ZIMAGE] && logical_of(cards[ZIMAGE], &h->compressed) != 0)
+    if (h->kind == TF_HDU_BINTABLE && cards[ZIMAGE] && logical_of(cards[ZIMAGE], &h->compressed) != 0)
         return -1;
     if (cards[EXTNAME] && text_of(cards[EXTNAME], h->name, &h->name_length) != 0)
         return -1;
