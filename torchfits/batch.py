@@ -97,6 +97,8 @@ def read_batch(
     if out is not None:
         check_out(out, shape, wanted)
     stack = deliver(shape, wanted, batch.parts, target, out)
+    if len(batch.failed) == len(names):
+        raise batch.failed[0]
     if batch.failed:
         warnings.warn(batch.report(), FitsWarning, stacklevel=2)
     return stack
@@ -108,17 +110,20 @@ class _Batch:
     def __init__(self, names: list[str | bytes], hdu: Key, section: Section, fill: bool):
         self.names, self.hdu, self.section, self.fill = names, hdu, section, fill
         self.failed: dict[int, FitsError] = {}
-        self.image, self.natural = self._first()
-        self.ranges, self.shape = resolve_section(section, self.image.shape)
+        self.image, self.natural, self.ranges, self.shape = self._first()
         self.only: torch.dtype | None = self.natural  # None where every dtype is converted
 
-    def _first(self) -> tuple[ImageLayout, torch.dtype]:
+    def _first(self) -> tuple[ImageLayout, torch.dtype, list[range], tuple[int, ...]]:
         for i, name in enumerate(self.names):
             try:
                 with open(name, cache=False) as file:
                     found = self._find(file)
-                    return found._image(), found.dtype
+                    ranges, shape = resolve_section(self.section, found.shape)
+                    if 0 not in shape:
+                        found._check_bytes(ranges)
+                    return found._image(), found.dtype, ranges, shape
             except FitsError as error:
+                error.locate(path=name)
                 self.failed[i] = error
                 if not self.fill:
                     break

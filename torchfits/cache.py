@@ -8,9 +8,9 @@ import resource
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from torchfits import layout
 from torchfits._core import Handle, after_fork
@@ -19,6 +19,7 @@ from torchfits.errors import FitsError, FitsFormatError, FitsIOError, os_error
 from torchfits.source import FileSource, InflatedSource, Path, file_path, identity, open_source
 
 _ALL = 1 << 62  # more than any file has
+_Result = TypeVar("_Result")
 
 
 class CacheInfo(NamedTuple):
@@ -60,7 +61,7 @@ class OpenFile:
         if known is not None:
             return known
         with self._lock:
-            while not self._reach(min(index + 1, _ALL)):
+            while not self._walk(self._index.reach, min(index + 1, _ALL)):
                 if not self._parse_next():
                     return None
             if index >= self._index.count:
@@ -69,9 +70,10 @@ class OpenFile:
                 self._hdus[index] = layout.indexed_hdu(self.source, index, self._index[index])
             return self._hdus[index]
 
-    def _reach(self, count: int) -> bool:
+    def _walk(self, step: Callable[..., _Result], *arguments: object) -> _Result:
+        """Call a method of the index that goes on along the file."""
         try:
-            return self._index.reach(count)
+            return step(*arguments)
         except OSError as error:
             raise os_error(error, "cannot read", self.path) from error
 
@@ -104,7 +106,8 @@ class OpenFile:
         absurd = version is not None and abs(version) >= _ALL
         with self._lock:
             while True:
-                found = self._index.find_name(b"\0" if absurd else key, None if absurd else version, first)
+                asked = (b"\0", None) if absurd else (key, version)
+                found = self._walk(self._index.find_name, *asked, first)
                 for index in self._odd:
                     hdu = self._hdus[index]
                     if hdu.name.upper() == name and version in (None, hdu.version) and not 0 <= found < index:
@@ -119,7 +122,7 @@ class OpenFile:
         """How many HDUs there are; walks to the end."""
         with self._lock:
             while not self._index.complete:
-                self._reach(_ALL)
+                self._walk(self._index.reach, _ALL)
                 self._parse_next()
             return self._index.count
 
@@ -140,6 +143,7 @@ class OpenFile:
         """A cfitsio handle for reading the data of `hdu`, which are all there; errors get path and HDU."""
         try:
             self._check_open()
+            self.source.check_unchanged()
             self.check_data(hdu)
             handle = self._handle_for(hdu)
             if hdu.kind == "image":

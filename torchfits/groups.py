@@ -43,7 +43,7 @@ class GroupsHDU(ImageHDU):
         """
         try:
             file, image, hdu = self._parent._opened(), self._image(), self._hdu
-            self._check_bytes([])
+            self._check_bytes(None)
             groups, width = image.shape[0], abs(image.bitpix) // 8
             values: dict[str, torch.Tensor] = {}
             for i, parameter in enumerate(self._parameters()):

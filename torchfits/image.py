@@ -209,7 +209,7 @@ class ImageHDU(HDU):
                 check_out(out, shape, wanted)
             if 0 in shape:
                 return allocate(shape, wanted).to(target) if out is None else out
-            self._check_bytes([range(length) for length in image.shape])
+            self._check_bytes(None)
             outside = element_bytes(fill, element_of(wanted))
             pixels = math.prod(shape[1:])
             # the planes of groups do not follow each other
@@ -236,7 +236,7 @@ class ImageHDU(HDU):
             raise FitsFormatError(f"null pixels cannot be {wanted}; read a float dtype, or raw=True")
         return wanted
 
-    def _check_bytes(self, ranges: list[range]) -> None:
+    def _check_bytes(self, ranges: list[range] | None) -> None:
         """Nothing is allocated on a header's word: the bytes must be there and hold the pixels."""
         file, tiles = self._parent._opened(), self._tiles()
         file.check_data(self._hdu)
@@ -244,7 +244,7 @@ class ImageHDU(HDU):
             raise FitsUnsupported(f"the direct engine reads no {tiles.codec} tiles yet; use engine='auto'")
         if self.engine == "cfitsio" and self._hdu.kind == "groups":
             raise FitsUnsupported("cfitsio reads no random groups here; use engine='auto'")
-        if tiles is not None:
+        if tiles is not None and ranges is not None:
             compression.check_streams(file.source, self._hdu, tiles, ranges)
 
     # -- the direct engine
@@ -305,6 +305,7 @@ class ImageHDU(HDU):
                 target[...] = torch.frombuffer(bytearray(outside), dtype=tensor.dtype)
             if all(len(axis) for axis in inside):
                 ranges = [range(length) for length in shape[:-2]] + inside
+                self._check_bytes(ranges)
                 part = allocate([len(axis) for axis in ranges], tensor.dtype)
                 self._read_section(ranges, False, part)
                 (top, left), (rows, columns) = corner, inside

@@ -70,8 +70,10 @@ tf_place tf_scan_at(tf_head *head, int64_t start, int primary, size_t ask, tf_he
         }
         if (have >= ask)
             ask = 4 * have;
-        if (fetch(head, start, ask) != 0)
+        if (fetch(head, start, ask) != 0) {
+            head->at = -1; /* nothing is known: no end either */
             return TF_AT_TROUBLE;
+        }
     }
 }
 
