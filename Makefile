@@ -6,6 +6,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 TORCH := torch==2.13.0
+BENCH := --write
 
 NATIVE := $(wildcard torchfits/_native/*.c)
 INPUTS := setup.py vendor/build.py $(wildcard torchfits/*.pyx torchfits/*.pxd torchfits/_native/*)
@@ -20,7 +21,7 @@ help:
 	@echo "make test      the test-suite"
 	@echo "make lint      ruff, mypy, stubtest, cython-lint, warnings of our C"
 	@echo "make sanitize  the native tests under AddressSanitizer and UndefinedBehaviorSanitizer"
-	@echo "make bench     the benchmarks"
+	@echo "make bench     the race against other readers; writes benchmarks/README.md"
 	@echo "make clean     what was built; neither $(VENV) nor the kept downloads"
 	@echo "PYTHON=... chooses the interpreter, 3.10 or newer"
 
@@ -41,7 +42,8 @@ lint: dev
 	for file in $(NATIVE); do $(CC) -std=c99 -O2 -Wall -Wextra -Werror -c -o /dev/null $$file || exit 1; done
 
 bench: dev
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m pip install -q --no-build-isolation -e '.[bench]'
+	$(BIN)/python -m benchmarks $(BENCH)
 
 # The tests run inside a build of its own, so that it is found before the checkout. What is preloaded is the
 # compiler's; leaks are not looked for, since Python leaks by design.
@@ -75,7 +77,7 @@ $(BIN)/python: | $(STAMPS)/python
 # the environment: torch is pinned for developers, users bring theirs
 $(VENV)/installed: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install -q $(TORCH) "setuptools>=77" "Cython>=3.1" wheel
-	$(BIN)/python -m pip install -q --no-build-isolation -e '.[test,lint,bench]'
+	$(BIN)/python -m pip install -q --no-build-isolation -e '.[test,lint]'
 	@touch $@
 
 $(STAMPS)/extensions: $(INPUTS) $(VENV)/installed

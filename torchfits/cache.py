@@ -39,7 +39,7 @@ class OpenFile:
 
     def __init__(self, path: Path):
         self.path = file_path(path)
-        self.absolute = os.path.abspath(self.path)
+        self.absolute = _absolute(self.path)
         self.source = open_source(self.path)
         self.users = 0
         self.cached = False
@@ -241,6 +241,13 @@ _soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 _limit = 128 if _soft == resource.RLIM_INFINITY else min(128, _soft // 8)
 
 
+def _absolute(path: str | bytes) -> str | bytes:
+    """As os.path.abspath, which takes longer than opening the file where there is nothing to do."""
+    if isinstance(path, str) and path.startswith("/") and "//" not in path and "/." not in path:
+        return path if not path.endswith("/") else os.path.abspath(path)
+    return os.path.abspath(path)
+
+
 def open_file(path: Path, cache: bool) -> OpenFile:
     """The OpenFile of `path`, acquired for the caller, who must release it.
 
@@ -250,7 +257,7 @@ def open_file(path: Path, cache: bool) -> OpenFile:
     global _hits, _misses
     if not cache:
         return OpenFile(path).acquire()
-    where = os.path.abspath(file_path(path))
+    where = _absolute(file_path(path))
     now = identity(path)
     with _lock:
         file = _open.get(where)

@@ -19,6 +19,7 @@ class HDU:
     def __init__(self, parent: HDUList, hdu: Hdu):
         self._parent = parent
         self._hdu = hdu
+        self._known_layout: ImageLayout | TileLayout | TableLayout | None = None
 
     @property
     def index(self) -> int:
@@ -41,7 +42,9 @@ class HDU:
 
     def _layout(self) -> ImageLayout | TileLayout | TableLayout:
         try:
-            return self._parent._opened().layout_of(self._hdu)
+            if self._known_layout is None:
+                self._known_layout = self._parent._opened().layout_of(self._hdu)
+            return self._known_layout
         except FitsError as error:
             # keyword errors count from the start of their header
             if error.offset is not None and error.hdu is None:

@@ -83,17 +83,16 @@ class ImageLayout:
     zero: float = 0
     blank: int | None = None
     parameters: int = 0
+    pitches: list[int] = field(default_factory=list)  # bytes from one index to the next, along each axis
 
-    @property
-    def pitches(self) -> list[int]:
-        """Bytes from one index to the next, along each axis."""
+    def __post_init__(self) -> None:
         pitches, pitch = [], abs(self.bitpix) // 8
         for length in reversed(self.shape):
             pitches.append(pitch)
             pitch *= length
         pitches.reverse()
         pitches[0] += self.parameters * abs(self.bitpix) // 8
-        return pitches
+        self.pitches = pitches
 
 
 @dataclass(slots=True)
@@ -310,14 +309,16 @@ def image_layout(hdu: Hdu) -> ImageLayout:
         integer(header, "PCOUNT", 0, 0, 0)
         integer(header, "GCOUNT", 1, 1, 1)
     bitpix, axes = integer(header, "BITPIX", -64, 64), _axes(header, "NAXIS")
-    image = _scaled_image(header, bitpix, axes, "BLANK")
-    if hdu.kind == "groups":
-        image.parameters = integer(header, "PCOUNT", 0, MAX_OFFSET, 0)
-        image.shape = _image_shape(axes, integer(header, "GCOUNT", 0, MAX_OFFSET, 1))
-    return image
+    if hdu.kind != "groups":
+        return _scaled_image(header, bitpix, _image_shape(axes, None), "BLANK")
+    parameters = integer(header, "PCOUNT", 0, MAX_OFFSET, 0)
+    shape = _image_shape(axes, integer(header, "GCOUNT", 0, MAX_OFFSET, 1))
+    return _scaled_image(header, bitpix, shape, "BLANK", parameters)
 
 
-def _scaled_image(header: Header, bitpix: int, axes: list[int], blank_keyword: str) -> ImageLayout:
+def _scaled_image(
+    header: Header, bitpix: int, shape: tuple[int, ...], blank_keyword: str, parameters: int = 0
+) -> ImageLayout:
     scale, zero = _number(header, "BSCALE", 1), _number(header, "BZERO", 0)
     if scale == 0:
         raise at_card(header, "BSCALE", "BSCALE = 0 would make every pixel BZERO")
@@ -327,7 +328,7 @@ def _scaled_image(header: Header, bitpix: int, axes: list[int], blank_keyword: s
         blank = None
     if blank is not None and not _fits(blank, bitpix):
         blank = None  # no stored value can equal it
-    return ImageLayout(bitpix, _image_shape(axes, None), scale, zero, blank)
+    return ImageLayout(bitpix, shape, scale, zero, blank, parameters)
 
 
 @dataclass(slots=True)
@@ -411,7 +412,8 @@ def tile_layout(hdu: Hdu) -> TileLayout:
         if method not in ("SUBTRACTIVE_DITHER_1", "SUBTRACTIVE_DITHER_2"):
             raise FitsUnsupported(f"ZQUANTIZ = {method!r} is no quantization that is known")
         integer(header, "ZDITHER0", 1, 10000, 1)
-    image = _scaled_image(header, bitpix, axes, "ZBLANK" if "ZBLANK" in header else "BLANK")
+    blank_keyword = "ZBLANK" if "ZBLANK" in header else "BLANK"
+    image = _scaled_image(header, bitpix, _image_shape(axes, None), blank_keyword)
     return TileLayout(
         codec,
         image,
@@ -604,7 +606,9 @@ def resolve_section(section: Section, shape: tuple[int, ...]) -> tuple[list[rang
     Ints drop their axis and may be negative, slices are cut to the array and step forward, an Ellipsis
     or what is left out stands for whole axes: as in torch. SectionError otherwise.
     """
-    items = () if section is None else section if isinstance(section, tuple) else (section,)
+    if section is None:
+        return [range(length) for length in shape], shape
+    items = section if isinstance(section, tuple) else (section,)
     if sum(item is Ellipsis for item in items) > 1:
         raise SectionError("a section has at most one Ellipsis")
     # not `in`, which would compare arrays

@@ -1,0 +1,121 @@
+"""The cases of the race: what is read, and the files it is read from, written by astropy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+
+Files = str | list[str]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One line of the table."""
+
+    title: str
+    kind: str  # what the readers are asked for: a key of their WAYS
+    make: Callable[[Path], Files]
+    floor: bool = False  # a plain image, which the floor can be measured for
+
+
+def noise(*shape: int) -> np.ndarray:
+    return np.random.default_rng(1).standard_normal(shape, dtype="f4")
+
+
+def image(*shape: int, dtype: str = "f4") -> Callable[[Path], Files]:
+    def make(path: Path) -> Files:
+        pixels = noise(*shape) if dtype == "f4" else (1000 * noise(*shape) + 10000).astype(dtype)
+        fits.writeto(path, pixels)
+        return str(path)
+
+    return make
+
+
+def scaled(path: Path) -> Files:
+    # a power of two, so that float32 holds every value: astropy scales in float32, others in float64
+    hdu = fits.PrimaryHDU(1000 + noise(4096, 4096) * 100)
+    hdu.scale("int16", bscale=0.125, bzero=1000)
+    hdu.writeto(path)
+    return str(path)
+
+
+def rice(path: Path) -> Files:
+    pixels = (30 * noise(4096, 4096) + 1000).astype("i2")
+    fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(pixels, compression_type="RICE_1")]).writeto(path)
+    return str(path)
+
+
+def stamps(folder: Path) -> Files:
+    """1000 images of 128², with a header of one block."""
+    folder.mkdir()
+    pixels = noise(1000, 128, 128)
+    paths = [str(folder / f"stamp{i:04}.fits") for i in range(len(pixels))]
+    for i, path in enumerate(paths):
+        header = fits.Header(
+            {"OBJECT": f"NGC {i}", "TELESCOP": "a telescope", "FILTER": "r", "AIRMASS": 1.25}
+        )
+        header.update({"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 150.1, "CRVAL2": 2.2})
+        header.update({"CRPIX1": 64.5, "CRPIX2": 64.5, "CDELT1": -5e-5, "CDELT2": 5e-5})
+        header.update(
+            {"DATE-OBS": "2026-11-21", "NCOMBINE": i % 7, "EXPTIME": 30 + i / 8, "GAIN": 1.5, "AIRMASS": 1.25}
+        )
+        fits.writeto(path, pixels[i], header)
+    return paths
+
+
+def extensions(path: Path) -> Files:
+    pixels = noise(100, 256, 256)
+    hdus = [fits.ImageHDU(each, name=f"E{i}") for i, each in enumerate(pixels)]
+    fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(path)
+    return str(path)
+
+
+def spectra(folder: Path) -> Files:
+    """300 spectra: an empty primary, FLUX, IVAR, and METADATA, a table of one row."""
+    folder.mkdir()
+    paths = [str(folder / f"spectrum{i:03}.fits") for i in range(300)]
+    flux, ivar = noise(300, 4000), noise(300, 4000) ** 2
+    row = np.zeros(1, dtype=[("TARGETID", "i8"), ("Z", "f8"), ("ZERR", "f8"), ("RA", "f8"), ("CLASS", "S6")])
+    for i, path in enumerate(paths):
+        row["TARGETID"], row["Z"], row["CLASS"] = i, i / 300, b"GALAXY"
+        hdus: list[Any] = [fits.PrimaryHDU(), fits.ImageHDU(flux[i], name="FLUX")]
+        hdus += [fits.ImageHDU(ivar[i], name="IVAR"), fits.BinTableHDU(row, name="METADATA")]
+        fits.HDUList(hdus).writeto(path)
+    return paths
+
+
+def columns(path: Path) -> Files:
+    """Eight columns, A to C of float64 and D to H of float32."""
+    table = np.zeros(1_000_000, dtype=[(name, ">f8" if name in "ABC" else ">f4") for name in "ABCDEFGH"])
+    for i, name in enumerate("ABCDEFGH"):
+        table[name] = np.arange(i, len(table) + i)
+    fits.BinTableHDU(table).writeto(path)
+    return str(path)
+
+
+MEDIUM, WIDE = image(2048, 2048), image(8192, 8192)
+CASES = {
+    "f32_256": Case("float32 256²", "image", image(256, 256)),
+    "f32_2k": Case("float32 2048²", "image", MEDIUM, floor=True),
+    "f32_8k": Case("float32 8192²", "image", WIDE, floor=True),
+    "f64_4k": Case("float64 4096²", "image", image(4096, 4096, dtype="f8"), floor=True),
+    "i16_4k": Case("int16 4096²", "image", image(4096, 4096, dtype="i2"), floor=True),
+    "u16_4k": Case("uint16 4096²", "image", image(4096, 4096, dtype="u2"), floor=True),
+    "scaled_4k": Case("int16 4096² scaled to float32", "scaled", scaled),
+    "cube": Case("float32 64 x 512²", "image", image(64, 512, 512), floor=True),
+    "out_2k": Case("float32 2048², `out=`", "out", MEDIUM, floor=True),
+    "out_8k": Case("float32 8192², `out=`", "out", WIDE, floor=True),
+    "cutouts": Case("200 cutouts 256² of 8192²", "cutouts", WIDE),
+    "stamps": Case("1000 files 128², stacked", "stamps", stamps),
+    "headers": Case("1000 headers, 3 keywords", "headers", stamps),
+    "extensions": Case("100 extensions 256², all", "extensions", extensions),
+    "last": Case("the last of 100 by name", "last", extensions),
+    "spectra": Case("300 spectra of 4 HDUs", "spectra", spectra),
+    "rice": Case("RICE_1 int16 4096²", "compressed", rice),
+    "columns": Case("3 of 8 columns, 1M rows", "columns", columns),
+}

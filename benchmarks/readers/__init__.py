@@ -1,0 +1,29 @@
+"""The readers of the race: a module each, with VERSION and WAYS.
+
+WAYS maps a kind of case to the library's documented ways of doing it; the fastest that reads right is timed.
+A way takes a path, or a list of paths, and ends in torch tensors. `before`, where there is one, is called
+before every way and is not timed.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping
+
+import torch
+
+SIZE = 256
+_random = random.Random(0)
+CUTOUTS = [(_random.randrange(8192 - SIZE), _random.randrange(8192 - SIZE)) for _ in range(200)]
+KEYS = ["OBJECT", "NCOMBINE", "EXPTIME"]
+COLUMNS = ["A", "D", "F"]
+
+
+def doubles(values: list[float]) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def lookups(found: Iterable[Mapping]) -> dict[str, object]:
+    """The values of KEYS of many headers."""
+    names, counts, times = zip(*([header[key] for key in KEYS] for header in found), strict=True)
+    return dict(zip(KEYS, (list(names), torch.tensor(counts), doubles(times)), strict=True))

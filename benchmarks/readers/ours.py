@@ -1,0 +1,73 @@
+"""torchfits, with files opened anew every time (option `anew`) or kept open, its default (`kept`)."""
+
+from __future__ import annotations
+
+import sys
+from functools import cache, partial
+
+import torch
+from readers import COLUMNS, CUTOUTS, KEYS, SIZE
+
+import torchfits
+
+VERSION = f"torchfits {torchfits.versions()['torchfits']}, this checkout"
+KEPT = sys.argv[-1] == "kept"
+
+
+def image(path: str, *, hdu: int | str = 0) -> torch.Tensor:
+    with torchfits.open(path, cache=KEPT) as file:
+        return file[hdu].read()
+
+
+@cache
+def room(path: str) -> torch.Tensor:
+    return torch.zeros_like(image(path))
+
+
+def out(path: str) -> torch.Tensor:
+    into = room(path)
+    with torchfits.open(path, cache=KEPT) as file:
+        return file[0].read(out=into)
+
+
+def cutouts(path: str) -> torch.Tensor:
+    with torchfits.open(path, cache=KEPT) as file:
+        return file[0].cutouts(CUTOUTS, SIZE)
+
+
+def stamps(paths: list[str]) -> torch.Tensor:
+    return torchfits.read_batch(paths)
+
+
+def headers(paths: list[str]) -> object:
+    return torchfits.read_keys(paths, KEYS)
+
+
+def extensions(path: str) -> list[torch.Tensor]:
+    with torchfits.open(path, cache=KEPT) as file:
+        return [file[hdu].read() for hdu in range(1, 101)]
+
+
+def spectra(paths: list[str]) -> tuple[torch.Tensor, ...]:
+    z = torchfits.gather([(path, 3, 0) for path in paths], ["Z"])["Z"]
+    return torchfits.read_batch(paths, 1), torchfits.read_batch(paths, 2), z
+
+
+def columns(path: str) -> dict[str, torch.Tensor]:
+    with torchfits.open(path, cache=KEPT) as file:
+        return file[1].read_table(COLUMNS)
+
+
+WAYS = {
+    "image": [image],
+    "scaled": [image],
+    "out": [out],
+    "cutouts": [cutouts],
+    "stamps": [stamps],
+    "headers": [headers],
+    "extensions": [extensions],
+    "last": [partial(image, hdu="E99")],
+    "spectra": [spectra],
+    "compressed": [partial(image, hdu=1)],
+    "columns": [columns],
+}
