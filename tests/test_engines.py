@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import os
 import signal
 import subprocess
 import sys
+import time
 import warnings
 
 import numpy as np
@@ -250,3 +252,67 @@ def test_mutated_images_are_the_same_to_both_engines_or_refused(tmp_path, seed):
 def test_signals_of_others_are_not_swallowed():
     code = "import os, signal, torchfits; os.kill(os.getpid(), signal.SIGBUS)"
     assert subprocess.run([sys.executable, "-c", code], timeout=100).returncode == -signal.SIGBUS
+
+
+def test_names_are_found_in_linear_time_where_every_header_is_odd(tmp_path):
+    """It took minutes once: 8000 HDUs that the index does not know by name."""
+    cards = {"XTENSION": "IMAGE", "BITPIX": 8, "NAXIS": 0, "PCOUNT": 0, "GCOUNT": 1}
+    odd, last = header({**cards, "EXTNAME": "ODD"}), header({**cards, "EXTNAME": "LAST"})
+    path = tmp_path / "a.fits.gz"
+    path.write_bytes(gzip.compress(image(0) + odd * 7999 + last, 1))
+    with torchfits.open(path) as f:
+        start = time.process_time()
+        assert f["LAST"].index == 8000
+        walked = time.process_time() - start
+        assert walked < 60  # it was quadratic: minutes; linear it is a second or two
+        assert f["ODD"].index == 1
+        assert "NOPE" not in f
+
+
+@pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
+def test_tensors_without_memory_are_refused(path):
+    with (
+        torch._subclasses.fake_tensor.FakeTensorMode(),
+        torchfits.open(path) as f,
+        pytest.raises(FitsUnsupported, match="without memory"),
+    ):
+        f[0].read()
+
+
+def test_out_that_lies_about_its_memory_is_refused(path):
+    with torchfits.open(path) as f:
+        for out in (torch._neg_view(torch.zeros(4, 6)), torch.zeros(4, 6, requires_grad=True)):
+            with pytest.raises(FitsFormatError, match="plain memory"):
+                f[0].read(out=out, dtype=torch.float32)
+
+
+def test_a_header_read_late_is_that_of_the_file_that_was_opened(path):
+    with torchfits.open(path) as f:
+        assert f[0].shape == (4, 6)
+        data = bytearray(path.read_bytes())
+        data[2000:2010] = b"X" * 10
+        path.write_bytes(data)
+        with pytest.raises(FitsIOError, match="changed"):
+            f[0].read_header()
+
+
+def link(descriptor: str) -> str:
+    try:
+        return os.readlink(f"/proc/self/fd/{descriptor}")
+    except OSError:
+        return ""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_another_file_under_the_same_descriptor_is_noticed(path, tmp_path):
+    other = tmp_path / "b.fits"
+    fits.writeto(other, -np.arange(24, dtype="i2").reshape(4, 6))
+    os.utime(other, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns))
+    with torchfits.open(path, cache=False) as f:
+        f[0].read()
+        fd = next(int(n) for n in os.listdir("/proc/self/fd") if link(n) == str(path))
+        new = os.open(other, os.O_RDONLY)
+        os.dup2(new, fd)
+        os.close(new)
+        with pytest.raises(FitsIOError, match="changed"):
+            f[0].read()

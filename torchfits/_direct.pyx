@@ -160,8 +160,8 @@ BLOCK_FROM = TF_BLOCK_FROM
 cdef class Block:
     """Writable memory of `size` bytes for one tensor, by the buffer protocol; any content.
 
-    Large blocks lie on huge pages. When the last user lets go, the memory is kept for the next Block of about
-    its size: up to 1 GiB, or an eighth of the machine's memory, which the system may take back when it is short.
+    It lies on huge pages. When the last user lets go, the memory is kept for the next Block of about its
+    size: up to 1 GiB, or an eighth of the machine's memory, which the system may take back when it is short.
     """
 
     cdef void *start

@@ -69,7 +69,9 @@ def allocate(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
     """A new tensor on the host, whatever the default device is.
 
     A large one lies in memory that was used before, or on huge pages: touching fresh pages would cost more
-    than reading. FitsUnsupported where torch cannot hold `shape`, MemoryError where memory cannot.
+    than reading. It is like any other, but `resize_` cannot make it larger.
+
+    FitsUnsupported where torch cannot hold `shape`, MemoryError where memory cannot.
     """
     if len(shape) > 64:
         raise FitsUnsupported(f"an array of {len(shape)} axes: torch holds at most 64")
@@ -126,6 +128,10 @@ def check_out(out: torch.Tensor, shape: Sequence[int], dtype: torch.dtype) -> to
         )
     if not out.is_contiguous():
         raise FitsFormatError("out must be contiguous")
+    if out.is_neg() or out.is_conj() or out.requires_grad:
+        raise FitsFormatError(
+            "out must be plain memory: no view that negates or conjugates, no leaf of autograd"
+        )
     return out
 
 
@@ -133,7 +139,10 @@ def address(tensor: torch.Tensor) -> tuple[int, int]:
     """(address, bytes) of a contiguous CPU tensor, for the C layers to write into or read from."""
     if tensor.device.type != "cpu" or not tensor.is_contiguous():
         raise ValueError("only the memory of a contiguous CPU tensor can be handed to C")
-    return tensor.data_ptr(), tensor.numel() * tensor.element_size()
+    where, size = tensor.data_ptr(), tensor.numel() * tensor.element_size()
+    if not where and size:
+        raise FitsUnsupported("a tensor without memory, such as a fake one, can hold no data")
+    return where, size
 
 
 def cast_into(target: torch.Tensor, values: torch.Tensor) -> None:

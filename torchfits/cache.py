@@ -101,20 +101,20 @@ class OpenFile:
 
     def find_name(self, name: str, version: int | None) -> layout.Hdu | None:
         """The first HDU with this EXTNAME in capitals, and EXTVER unless None; walks as far as needed."""
-        key, first = name.encode("utf-8", "surrogatepass"), 0
+        key, first, seen = name.encode("utf-8", "surrogatepass"), 0, 0
         # such an EXTVER only a header can hold that the index does not know
         absurd = version is not None and abs(version) >= _ALL
         with self._lock:
             while True:
                 asked = (b"\0", None) if absurd else (key, version)
                 found = self._walk(self._index.find_name, *asked, first)
-                for index in self._odd:
+                for index in self._odd[seen:]:
                     hdu = self._hdus[index]
                     if hdu.name.upper() == name and version in (None, hdu.version) and not 0 <= found < index:
                         return hdu
                 if found >= 0:
                     return self.find(found)
-                first = self._index.count
+                first, seen = self._index.count, len(self._odd)
                 if not self._parse_next():
                     return None
 
@@ -340,7 +340,7 @@ def _after_fork() -> None:
     memory_clear()
     _lock = threading.RLock()
     _hits = _misses = 0
-    for file in filter(None, [known() for known in _files]):
+    for file in filter(None, [known() for known in list(_files)]):
         file.after_fork()
     unused = _evict(list(_open))
     for file in unused:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from itertools import islice
 from typing import Literal
 
 import torch
@@ -129,7 +130,7 @@ class HDUList:
         return file.find(0) if hdu is None and name == "PRIMARY" and version in (None, 1) else hdu
 
     def _what_there_is(self) -> str:
-        names = ", ".join(repr(hdu.name) if hdu.name else str(hdu.index) for hdu in list(self)[:20])
+        names = ", ".join(repr(hdu.name) if hdu.name else str(hdu.index) for hdu in islice(self, 20))
         return f"the file has {len(self)}: {names}{', ...' if len(self) > 20 else ''}"
 
     def _wrap(self, hdu: Hdu) -> HDU:

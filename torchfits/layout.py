@@ -66,7 +66,10 @@ class Hdu:
     def header(self) -> Header:
         """The header, read when it is first asked for."""
         if self._header is None:
-            self._header = Header.from_bytes(self.source.read(self.start, self.data_start - self.start))
+            raw = self.source.read(self.start, self.data_start - self.start)
+            # what is told of the HDU is from the first look at it
+            self.source.check_unchanged()
+            self._header = Header.from_bytes(raw)
         return self._header
 
 

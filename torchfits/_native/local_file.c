@@ -49,6 +49,9 @@ tf_change tf_change_of(int fd, const tf_identity *identity)
     tf_file_kind kind;
     if (tf_identify(fd, &now, &kind) != 0 || now.size != identity->size || now.mtime_ns != identity->mtime_ns)
         return TF_CHANGED;
+    /* another file: somebody closed a descriptor that was not theirs */
+    if (now.inode != identity->inode || now.device != identity->device)
+        return TF_CHANGED;
     return now.links == 0 && identity->links > 0 ? TF_REMOVED : TF_UNCHANGED;
 }
 

@@ -1,7 +1,7 @@
 /* Memory for large tensors, kept for the next one: the first touch of fresh pages costs more than the reading.
  *
- * Blocks begin at a huge page where they are as large as one. What is kept the system may take back when it is short of
- * memory, except for a bounded amount of small blocks. Calls must not overlap.
+ * Blocks begin at a huge page. What is kept the system may take back when it is short of memory. Calls must not
+ * overlap.
  */
 #ifndef TF_MEMORY_H
 #define TF_MEMORY_H
@@ -12,7 +12,7 @@
 #if defined(__SANITIZE_ADDRESS__)
 #define TF_BLOCK_FROM ((size_t)-1)
 #else
-#define TF_BLOCK_FROM ((size_t)1 << 17)
+#define TF_BLOCK_FROM ((size_t)2 << 20)
 #endif
 
 /* At least `size` bytes, of any content; NULL where there is no memory. `room` says how many there are. */
