@@ -316,3 +316,22 @@ def test_another_file_under_the_same_descriptor_is_noticed(path, tmp_path):
         os.close(new)
         with pytest.raises(FitsIOError, match="changed"):
             f[0].read()
+
+
+@pytest.mark.parametrize("engine", ["direct", "cfitsio"])
+def test_letters_are_not_scaled(tmp_path, engine):
+    table = fits.BinTableHDU.from_columns(
+        [
+            fits.Column("NAME", "2A", array=["ab", "cd"]),
+            fits.Column("GOOD", "L", array=np.array([True, False])),
+        ]
+    )
+    for i in (1, 2):
+        table.header[f"XSCAL{i}"], table.header[f"XZERO{i}"] = 0.5, 1.0
+    path = tmp_path / "a.fits"
+    fits.HDUList([fits.PrimaryHDU(), table]).writeto(path)
+    path.write_bytes(path.read_bytes().replace(b"XSCAL", b"TSCAL").replace(b"XZERO", b"TZERO"))
+    with torchfits.open(path, engine=engine) as f:
+        found = f[1].read_table()
+    assert torchfits.strings(found["NAME"]) == ["ab", "cd"]
+    assert found["GOOD"].tolist() == [True, False]

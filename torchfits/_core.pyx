@@ -354,6 +354,7 @@ cdef class Handle:
                 if dtype == "bytes":
                     self._as_bytes(column)
                     type[i] = TBYTE
+                    scale, zero = 1, 0  # TSCAL means nothing to letters
                 else:
                     type[i] = TYPES[dtype]
                 stride[i] = elements * WIDTHS[type[i]]
@@ -423,6 +424,7 @@ cdef class Handle:
             if dtype == "bytes":
                 self._as_bytes(column)
                 type = TBYTE
+                scale, zero = 1, 0
             else:
                 type = TYPES[dtype]
             width = WIDTHS[type]

@@ -86,7 +86,11 @@ const uint8_t *tf_map(int fd, int64_t size)
     if (size <= 0 || (uint64_t)size > SIZE_MAX || !is_local(fd))
         return NULL;
     void *mapping = mmap(NULL, (size_t)size, PROT_READ, MAP_SHARED, fd, 0);
-    return mapping == MAP_FAILED ? NULL : mapping;
+    if (mapping == MAP_FAILED)
+        return NULL;
+    /* a fault shall read the page it needs, not a megabyte around it; what is needed soon is announced */
+    madvise(mapping, (size_t)size, MADV_RANDOM);
+    return mapping;
 }
 
 void tf_unmap(const uint8_t *mapping, int64_t size)
