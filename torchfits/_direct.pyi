@@ -76,6 +76,9 @@ class HduIndex:
     def finish(self) -> None: ...
     def __getitem__(self, i: int, /) -> tuple[Any, ...]: ...
 
+FILE_DONE: int
+FILE_CHANGED: int
+
 def read_stack(
     paths: list[bytes],
     which: int | tuple[bytes, int | None],

@@ -26,6 +26,8 @@ from torchfits._kernels cimport (
     TF_DIRECTORY,
     TF_DONE,
     TF_ENDS,
+    TF_FILE_CHANGED,
+    TF_FILE_DONE,
     TF_F16,
     TF_F32,
     TF_F64,
@@ -577,6 +579,10 @@ cdef class HduIndex:
 # ---------------------------------------------------------------------------- many files
 
 
+FILE_DONE = TF_FILE_DONE
+FILE_CHANGED = TF_FILE_CHANGED
+
+
 cdef class _Files:
     """Paths, and which HDU of each, for C."""
 
@@ -626,8 +632,8 @@ def read_stack(list paths not None, which, int bitpix, shape, Conversion convers
         axes: As in `read_section`.
 
     Returns:
-        A bytearray: 1 for each file that was read. The others are to be read in another way, which may find
-        out what is wrong with them.
+        A bytearray: FILE_DONE for each file that was read, FILE_CHANGED where it changed meanwhile. The others
+        are to be read in another way, which may find out what is wrong with them.
     """
     cdef _Files files = _Files(paths, which)
     cdef tf_stack stack
@@ -810,7 +816,7 @@ def read_cards(list paths not None, which, list keywords not None, int threads):
         keywords: 8 bytes each, blank-padded.
 
     Returns:
-        (bytearray: 1 for each file that was looked at; for each keyword a list of a value a file: None where
+        (bytearray as `read_stack` returns it; for each keyword a list of a value a file: None where
         the header lacks it, the card's bytes where its value is not simple). The other files are to be looked
         at in another way.
     """
@@ -831,7 +837,7 @@ def read_cards(list paths not None, which, list keywords not None, int threads):
         column = [None] * len(paths)
         for i in range(len(column)):
             card = c_cards + (i * count + k) * TF_CARD
-            if files.files.done[i] and card[0]:
+            if files.files.done[i] == TF_FILE_DONE and card[0]:
                 value = _value(card)
                 column[i] = card[:TF_CARD] if value is NotImplemented else value
         columns.append(column)

@@ -126,6 +126,9 @@ cdef extern from "_native/files.h" nogil:
         int any_version
         int64_t version
     int tf_is_named(const tf_header *header, const tf_which *which)
+    enum:
+        TF_FILE_DONE
+        TF_FILE_CHANGED
     ctypedef struct tf_files:
         int64_t count
         const char *const *paths

@@ -128,6 +128,8 @@ def check_out(out: torch.Tensor, shape: Sequence[int], dtype: torch.dtype) -> to
         )
     if not out.is_contiguous():
         raise FitsFormatError("out must be contiguous")
+    if out.device.type == "cpu" and out.data_ptr() % out.element_size():
+        raise FitsFormatError("out must be aligned to its elements")
     if out.is_neg() or out.is_conj() or out.requires_grad:
         raise FitsFormatError(
             "out must be plain memory: no view that negates or conjugates, no leaf of autograd"

@@ -14,7 +14,14 @@ from typing import Any, Literal
 
 import torch
 
-from torchfits._direct import Conversion, gather_rows, read_cards, read_stack
+from torchfits._direct import (
+    FILE_CHANGED,
+    FILE_DONE,
+    Conversion,
+    gather_rows,
+    read_cards,
+    read_stack,
+)
 from torchfits._tensors import (
     CODES,
     Device,
@@ -26,7 +33,14 @@ from torchfits._tensors import (
     deliver,
     threads,
 )
-from torchfits.errors import FitsError, FitsFormatError, FitsUnsupported, FitsWarning, SectionError
+from torchfits.errors import (
+    FitsError,
+    FitsFormatError,
+    FitsIOError,
+    FitsUnsupported,
+    FitsWarning,
+    SectionError,
+)
 from torchfits.hdulist import HDUList, Key, open
 from torchfits.header import Card
 from torchfits.image import ImageHDU
@@ -146,11 +160,12 @@ class _Batch:
         """Read files first..last: by our kernels in one call, those that are left one by one."""
         stack = tensor.view(last - first, *self.shape)
         for i, done in enumerate(self._read_plain(self.names[first:last], stack), first):
-            if done:
+            if done == FILE_DONE:
                 continue
             try:
                 if i in self.failed:
                     raise self.failed[i]
+                _check_unchanged(done, self.names[i])
                 self._read_one(self.names[i], stack[i - first])
             except FitsError as error:
                 if not self.fill:
@@ -190,6 +205,12 @@ class _Batch:
         shown = "; ".join(str(self.failed[i]) for i in sorted(self.failed)[:_SHOWN])
         more = f"; and {len(self.failed) - _SHOWN} more" if len(self.failed) > _SHOWN else ""
         return f"{len(self.failed)} of {len(self.names)} files are NaN: {shown}{more}"
+
+
+def _check_unchanged(done: int, name: str | bytes) -> None:
+    """Another try at a file that changed while it was read could hide that."""
+    if done == FILE_CHANGED:
+        raise FitsIOError("the file changed while it was read", path=name)
 
 
 def _which(hdu: Key) -> int | tuple[bytes, int | None] | None:
@@ -237,7 +258,8 @@ def read_keys(
         )
         values = [[_parsed(value) for value in column] for column in values]
     for i, name in enumerate(names):
-        if not done[i]:
+        if done[i] != FILE_DONE:
+            _check_unchanged(done[i], name)
             with open(name, cache=False) as file:
                 header = file[hdu].read_header()
                 for key, column in zip(wanted, values, strict=True):
@@ -312,7 +334,8 @@ def gather(
         for hdu, files in wanted.items():
             done = _gather_plain(first, result, hdu, files)
             for (path, places), finished in zip(files.items(), done, strict=True):
-                if not finished:
+                if finished != FILE_DONE:
+                    _check_unchanged(finished, path)
                     _gather_one(path, hdu, places, result)
         first._finish_logicals(result)
     return result

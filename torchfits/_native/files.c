@@ -107,14 +107,16 @@ static int64_t go_to(tf_head *head, const char *path, const tf_which *which, siz
     return -1;
 }
 
-/* Lets go of the file; whether all went well and it is still what it was. */
-static int finish(tf_head *head, int result)
+/* Lets go of the file, of which `result` says whether all went well. */
+static uint8_t finish(tf_head *head, int result)
 {
-    const int good = result == 0 && tf_change_of(head->fd, &head->identity) == TF_UNCHANGED;
+    tf_done done = result == 0 ? TF_FILE_DONE : TF_NOT_DONE;
+    if (done == TF_FILE_DONE && tf_change_of(head->fd, &head->identity) != TF_UNCHANGED)
+        done = TF_FILE_CHANGED;
     if (head->fd >= 0)
         close(head->fd);
     head->fd = -1;
-    return good;
+    return (uint8_t)done;
 }
 
 typedef struct {
@@ -191,7 +193,7 @@ static void stack_files(void *argument)
         int64_t i;
         tf_reader_begin(reader, NULL, NULL);
         while ((i = tf_next_piece(&job->pieces)) >= 0) {
-            job->files->done[i] = (uint8_t)finish(&head, read_one(&head, reader, job, i, &ask));
+            job->files->done[i] = finish(&head, read_one(&head, reader, job, i, &ask));
         }
         free(reader->buffer);
     }
@@ -230,7 +232,7 @@ static void cards_of_files(void *argument)
     tf_head head = TF_NO_HEAD;
     int64_t i;
     while ((i = tf_next_piece(&job->pieces)) >= 0) {
-        job->files->done[i] = (uint8_t)finish(&head, read_cards_of_one(&head, job, i));
+        job->files->done[i] = finish(&head, read_cards_of_one(&head, job, i));
     }
     tf_head_free(&head);
 }
@@ -319,7 +321,7 @@ static void gather_from_files(void *argument)
     uint8_t *row = malloc((size_t)job->gathering->row_bytes);
     int64_t i;
     while (row && (i = tf_next_piece(&job->pieces)) >= 0) {
-        job->files->done[i] = (uint8_t)finish(&head, gather_one(&head, row, job, i));
+        job->files->done[i] = finish(&head, gather_one(&head, row, job, i));
     }
     free(row);
     tf_head_free(&head);

@@ -41,12 +41,18 @@ typedef struct {
 
 int tf_is_named(const tf_header *header, const tf_which *which);
 
+typedef enum {
+    TF_NOT_DONE,
+    TF_FILE_DONE,
+    TF_FILE_CHANGED, /* while it was read: to try again would hide that */
+} tf_done;
+
 /* The same HDU of many files; what cannot be done here stays undone, and somebody else finds out why. */
 typedef struct {
     int64_t count;
     const char *const *paths;
     tf_which which;
-    uint8_t *done; /* one a file: 1 where it was */
+    uint8_t *done; /* one a file, of tf_done */
 } tf_files;
 
 typedef struct {
