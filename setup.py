@@ -22,7 +22,8 @@ COMPILE = ["-O3", "-fvisibility=hidden"]
 LINK = ["-Wl,--exclude-libs,ALL"] if sys.platform == "linux" else []
 if SANITIZE:
     COMPILE = ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined"]
-    COMPILE += ["-fno-sanitize-recover=undefined", "-fvisibility=hidden"]
+    # Python's own flags make signed overflow defined, and so invisible
+    COMPILE += ["-fno-sanitize-recover=undefined", "-fvisibility=hidden", "-fno-wrapv"]
     LINK += ["-fsanitize=address,undefined"]
 
 # extension -> the vendored libraries inside, in the order in which they are linked

@@ -301,9 +301,9 @@ static int gather_one(tf_head *head, uint8_t *row, const files_job *job, int64_t
         return -1; /* all the data must be there */
     for (int64_t k = g->first[i]; k < g->first[i + 1]; k++) {
         const int64_t asked = g->rows[k], at = asked < 0 ? asked + header.axes[1] : asked;
-        const int64_t offset = data + at * g->row_bytes;
         if (at < 0 || at >= header.axes[1])
             return -1;
+        const int64_t offset = data + at * g->row_bytes;
         if (offset >= head->at && offset + g->row_bytes <= head->at + (int64_t)head->have)
             put_row(g, tf_head_bytes(head, offset), g->places[k]);
         else if (tf_pread(head->fd, row, (size_t)g->row_bytes, offset, &outcome) == 0)
