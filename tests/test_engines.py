@@ -292,8 +292,9 @@ def test_a_header_read_late_is_that_of_the_file_that_was_opened(path):
         data = bytearray(path.read_bytes())
         data[2000:2010] = b"X" * 10
         path.write_bytes(data)
-        with pytest.raises(FitsIOError, match="changed"):
+        with pytest.raises(FitsIOError, match="changed") as caught:
             f[0].read_header()
+        assert (caught.value.path, caught.value.hdu) == (path, 0)
 
 
 def link(descriptor: str) -> str:
@@ -335,3 +336,10 @@ def test_letters_are_not_scaled(tmp_path, engine):
         found = f[1].read_table()
     assert torchfits.strings(found["NAME"]) == ["ab", "cd"]
     assert found["GOOD"].tolist() == [True, False]
+
+
+def test_cutouts_of_no_pixels_take_no_memory(tmp_path):
+    path = tmp_path / "a.fits"
+    path.write_bytes(header(image_cards(lengths=(0, 5, 2**40))))
+    with torchfits.open(path) as f, pytest.raises(FitsFormatError, match="no pixels"):
+        f[0].cutouts([(0, 0)], 1, fill=7)

@@ -163,7 +163,8 @@ cdef class Block:
     """Writable memory of `size` bytes for one tensor, by the buffer protocol; any content.
 
     It lies on huge pages. When the last user lets go, the memory is kept for the next Block of about its
-    size: up to 1 GiB, or an eighth of the machine's memory, which the system may take back when it is short.
+    size: up to 1 GiB, or an eighth of the machine's memory, of which the system may take back three quarters
+    when it is short.
     """
 
     cdef void *start

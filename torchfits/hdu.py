@@ -38,7 +38,11 @@ class HDU:
 
     def read_header(self) -> Header:
         """A copy of the header; changing it changes no file."""
-        return self._hdu.header.copy()
+        try:
+            return self._hdu.header.copy()
+        except FitsError as error:
+            error.locate(path=self._parent.path, hdu=self.index)
+            raise
 
     def _layout(self) -> ImageLayout | TileLayout | TableLayout:
         try:

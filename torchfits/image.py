@@ -202,6 +202,8 @@ class ImageHDU(HDU):
                 raise FitsFormatError(
                     f"cutouts of an image of shape {image.shape}: it has no rows and columns"
                 )
+            if 0 in image.shape:
+                raise FitsFormatError(f"cutouts of an image of shape {image.shape}: it has no pixels")
             corners, window = _windows(positions, size, anchor)
             wanted = self._wanted(dtype, out, raw=False)
             shape = (len(corners), *image.shape[:-2], *window)

@@ -86,7 +86,11 @@ class FileSource:
 
     def check_unchanged(self) -> None:
         """FitsIOError where the file is no longer what it was when it was opened."""
-        self.file.check_unchanged()
+        try:
+            self.file.check_unchanged()
+        except FitsError as error:
+            error.locate(path=self.path)
+            raise
 
     def after_fork(self) -> None:
         """Reads are by position, so a child may go on with the descriptor it inherited."""

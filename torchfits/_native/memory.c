@@ -2,6 +2,7 @@
 #include "memory.h"
 
 #include <stdint.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -11,17 +12,19 @@
 /* what is kept at most, unless an eighth of the machine's memory is less */
 #define MOST_KEPT ((size_t)1 << 30)
 #define MOST_BLOCKS ((int)(MOST_KEPT / HUGE))
+/* of that, the part kept last is not offered to the system: to fill it again would cost as much as fresh memory */
+#define HOT_PART 4
 
 typedef struct {
     void *start;
     size_t room;
-    uint64_t since;
+    int offered; /* the system may take it back */
 } kept_block;
 
+/* in the order in which they came */
 static kept_block kept[MOST_BLOCKS];
 static int count;
 static size_t kept_bytes;
-static uint64_t ticks;
 
 static size_t most_kept(void)
 {
@@ -37,7 +40,7 @@ static size_t most_kept(void)
 static kept_block remove_kept(int i)
 {
     const kept_block block = kept[i];
-    kept[i] = kept[--count];
+    memmove(&kept[i], &kept[i + 1], (size_t)(--count - i) * sizeof *kept);
     kept_bytes -= block.room;
     return block;
 }
@@ -58,15 +61,12 @@ static void *map(size_t room)
 
 void *tf_memory_take(size_t size, size_t *room)
 {
-    int newest = -1;
     if (size > SIZE_MAX - 2 * HUGE)
         return NULL;
     *room = (size + HUGE - 1) / HUGE * HUGE;
-    for (int i = 0; i < count; i++)
-        if (kept[i].room == *room && (newest < 0 || kept[i].since > kept[newest].since))
-            newest = i;
-    if (newest >= 0)
-        return remove_kept(newest).start;
+    for (int i = count - 1; i >= 0; i--)
+        if (kept[i].room == *room)
+            return remove_kept(i).start;
     void *start = map(*room);
     if (!start && count > 0) {
         /* what lies idle here may be what is missing */
@@ -83,18 +83,21 @@ void tf_memory_give(void *start, size_t room)
         return;
     }
     while (count == MOST_BLOCKS || kept_bytes + room > most_kept()) {
-        int oldest = 0;
-        for (int i = 1; i < count; i++)
-            if (kept[i].since < kept[oldest].since)
-                oldest = i;
-        const kept_block old = remove_kept(oldest);
+        const kept_block old = remove_kept(0);
         munmap(old.start, old.room);
     }
-#if defined(MADV_FREE)
-    madvise(start, room, MADV_FREE);
-#endif
-    kept[count++] = (kept_block){start, room, ++ticks};
+    kept[count++] = (kept_block){start, room, 0};
     kept_bytes += room;
+#if defined(MADV_FREE)
+    size_t newer = 0;
+    for (int i = count - 1; i >= 0 && !kept[i].offered; i--) {
+        newer += kept[i].room;
+        if (newer > most_kept() / HOT_PART) {
+            madvise(kept[i].start, kept[i].room, MADV_FREE);
+            kept[i].offered = 1;
+        }
+    }
+#endif
 }
 
 void tf_memory_clear(void)

@@ -1,7 +1,7 @@
 /* Memory for large tensors, kept for the next one: the first touch of fresh pages costs more than the reading.
  *
- * Blocks begin at a huge page. What is kept the system may take back when it is short of memory. Calls must not
- * overlap.
+ * Blocks begin at a huge page. Of what is kept, all but the newest quarter the system may take back when it is short
+ * of memory. Calls must not overlap.
  */
 #ifndef TF_MEMORY_H
 #define TF_MEMORY_H
