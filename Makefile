@@ -1,6 +1,7 @@
 # The verbs below each set up what they need; `make test` on a fresh clone is enough.
 #
-# Debian packages: gcc (or another C compiler), python3-dev, python3-venv, make; fitsverify for the tests.
+# Debian packages: gcc (or another C compiler), python3-dev, python3-venv, make; fitsverify for the tests;
+# clang and libclang-rt-dev for the fuzzers.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -13,14 +14,19 @@ INPUTS := setup.py vendor/build.py $(wildcard torchfits/*.pyx torchfits/*.pxd to
 MODULES := $(patsubst torchfits/%.pyx,torchfits.%,$(wildcard torchfits/*.pyx))
 STAMPS := build/stamps
 SANITIZED := build/sanitize
+CLANG ?= clang
+FUZZED := build/fuzz
+FUZZERS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_SECONDS ?= 60
 
-.PHONY: help dev demo test lint sanitize bench clean fitsverify
+.PHONY: help dev demo test lint sanitize fuzz bench clean fitsverify clang
 help:
 	@echo "make dev       virtual environment in $(VENV), torchfits built in place"
 	@echo "make demo      the guided tour over real files"
 	@echo "make test      the test-suite"
 	@echo "make lint      ruff, mypy, stubtest, cython-lint, warnings of our C"
-	@echo "make sanitize  the native tests under AddressSanitizer and UndefinedBehaviorSanitizer"
+	@echo "make sanitize  the native tests under AddressSanitizer and UndefinedBehaviorSanitizer, then make fuzz"
+	@echo "make fuzz      our C on inputs that libFuzzer makes up; FUZZ_SECONDS=60 for each target"
 	@echo "make bench     the race against other readers; writes benchmarks/README.md"
 	@echo "make clean     what was built; neither $(VENV) nor the kept downloads"
 	@echo "PYTHON=... chooses the interpreter, 3.10 or newer"
@@ -46,20 +52,41 @@ bench: dev
 	$(BIN)/python -m benchmarks $(BENCH)
 
 # The tests run inside a build of its own, so that it is found before the checkout. What is preloaded is the
-# compiler's; leaks are not looked for, since Python leaks by design.
-sanitize: dev
+# compiler's; leaks are not looked for, since Python leaks by design; SIGBUS is ours to handle.
+sanitize: clang dev
 	TORCHFITS_SANITIZE=1 $(BIN)/python setup.py -q build --build-base $(SANITIZED) --build-lib $(SANITIZED)/lib
 	cd $(SANITIZED)/lib && export PYTHONPATH=$(CURDIR)/$(SANITIZED)/lib \
 	  LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so.6)" \
-	  ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 && \
+	  ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:handle_sigbus=0 UBSAN_OPTIONS=print_stacktrace=1 && \
 	$(abspath $(BIN))/python -c 'import sys; from torchfits import _core; sys.exit("sanitize" not in _core.__file__)' && \
 	$(abspath $(BIN))/python -m pytest -c $(CURDIR)/pyproject.toml --rootdir $(CURDIR) -p no:cacheprovider -m native $(CURDIR)/tests $(PYTEST)
+	$(MAKE) fuzz
+
+# Each target begins with the seeds and with what earlier runs kept. An input that shows a fault is left in build/fuzz.
+fuzz: $(FUZZERS:%=$(FUZZED)/%)
+	$(PYTHON) tests/fuzz/seeds.py $(FUZZED)/seeds
+	for name in $(FUZZERS); do \
+	  mkdir -p $(FUZZED)/corpus/$$name && \
+	  $(FUZZED)/$$name -max_total_time=$(FUZZ_SECONDS) -max_len=8192 -timeout=60 -dict=tests/fuzz/fits.dict -verbosity=0 \
+	    -print_final_stats=1 -artifact_prefix=$(FUZZED)/$$name- $(FUZZED)/corpus/$$name $(FUZZED)/seeds/$$name || exit 1; \
+	done
+
+$(FUZZED)/%: tests/fuzz/%.c $(wildcard tests/fuzz/common.* torchfits/_native/*) | clang
+	@mkdir -p $(@D)
+	$(CLANG) -std=c99 -O1 -g -ffp-contract=off -Wall -Wextra -Werror -fsanitize=fuzzer,address,undefined \
+	  -fno-sanitize-recover=undefined -Itorchfits $< tests/fuzz/common.c $(NATIVE) -lm -lpthread -o $@
 
 clean:
 	rm -rf build torchfits/*.so torchfits/_build_info.py *.egg-info
 
 fitsverify:
 	@command -v fitsverify >/dev/null || { echo "the tests need fitsverify (Debian: apt install fitsverify)"; exit 1; }
+
+clang:
+	@command -v $(CLANG) >/dev/null || { echo "the fuzzers need clang (Debian: apt install clang libclang-rt-dev)"; exit 1; }
+	@echo 'int LLVMFuzzerTestOneInput(const char *d, long n) { return d[0] && n; }' | \
+	  $(CLANG) -x c -fsanitize=fuzzer,address,undefined -o /dev/null - 2>/dev/null || \
+	  { echo "$(CLANG) lacks libFuzzer or its sanitizers (Debian: apt install libclang-rt-dev)"; exit 1; }
 
 $(STAMPS)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \

@@ -26,6 +26,8 @@ BLOCK = 2880
 STORED = {8: "u1", 16: "i2", 32: "i4", 64: "i8", -32: "f4", -64: "f8"}
 ZERO_OF_OTHER_SIGN = {8: -128, 16: 2**15, 32: 2**31, 64: 2**63}
 OTHER_SIGN = {8: "i1", 16: "u2", 32: "u4", 64: "u8"}
+# AddressSanitizer takes memory and time of its own, and ends the process in its own way
+SANITIZED = "asan" in os.environ.get("LD_PRELOAD", "")
 DTYPES = (
     torch.bool, torch.uint8, torch.uint16, torch.uint32, torch.uint64, torch.int8, torch.int16, torch.int32,
     torch.int64, torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64,

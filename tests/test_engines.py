@@ -294,7 +294,7 @@ def test_a_header_read_late_is_that_of_the_file_that_was_opened(path):
         path.write_bytes(data)
         with pytest.raises(FitsIOError, match="changed") as caught:
             f[0].read_header()
-        assert (caught.value.path, caught.value.hdu) == (path, 0)
+        assert (caught.value.path, caught.value.hdu) == (str(path), 0)
 
 
 def link(descriptor: str) -> str:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from images import (
     BLOCK,
     EMPTY,
+    SANITIZED,
     STORED,
     Scaling,
     assert_same,
@@ -152,7 +153,7 @@ def test_what_is_no_section(tmp_path, section):
 def test_a_section_of_a_file_larger_than_memory(tmp_path, mmap):
     """64 GB of holes, with a few pixels in them: no more memory than the section takes."""
     path = tmp_path / "a.fits"
-    side, width = 128 * 1024, 4
+    side, width = 1024 * (32 if SANITIZED else 128), 4
     head = image(np.zeros((0, side), dtype="f4")).replace(
         b"NAXIS2  =                    0", f"NAXIS2  = {side:>20}".encode()
     )
@@ -160,7 +161,7 @@ def test_a_section_of_a_file_larger_than_memory(tmp_path, mmap):
     with path.open("wb") as file:
         file.write(head)
         file.truncate(BLOCK + -(-side * side * width // BLOCK) * BLOCK)
-        for row in (0, 70_000, side - 1):
+        for row in (0, 30_000, side - 1):
             file.seek(BLOCK + (row * side + side - 3) * width)
             file.write(np.arange(row, row + 3, dtype=">f4").tobytes())
     found = run_child(
@@ -169,23 +170,60 @@ def test_a_section_of_a_file_larger_than_memory(tmp_path, mmap):
         def peak():
             return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         with torchfits.open(sys.argv[1], mmap=sys.argv[2] == "True") as f:
-            hdu, side = f[0], 128 * 1024
+            hdu, side = f[0], int(sys.argv[3])
             hdu.read((0, slice(0, 2)))
             before = peak()
             assert hdu.shape == (side, side)
-            for row in (0, 70_000, side - 1):
+            for row in (0, 30_000, side - 1):
                 part = hdu.read((slice(max(row - 1, 0), row + 1), slice(-600, None)))
                 assert part[-1, -3:].tolist() == [row, row + 1, row + 2], part[-1, -3:]
                 assert not part[..., :-3].any()
             assert not hdu.read((slice(None, None, 9973), -5)).any()
-            windows = hdu.cutouts([(side - 2, side - 3), (69_999, side - 3)], (2, 3))
-            assert windows[:, 1].tolist() == [[side - 1, side, side + 1], [70_000, 70_001, 70_002]]
+            windows = hdu.cutouts([(side - 2, side - 3), (29_999, side - 3)], (2, 3))
+            assert windows[:, 1].tolist() == [[side - 1, side, side + 1], [30_000, 30_001, 30_002]]
             print(peak() - before)
         """,
         path,
         mmap,
+        side,
     )
     assert int(found) < 40 << 10
+
+
+@pytest.mark.skipif(SANITIZED, reason="the sanitizer's memory would be counted too")
+def test_the_memory_of_a_full_read(tmp_path):
+    """The tensor and at most 8 MB, whatever it is converted to; each in a fork, so that peaks do not mix."""
+    path = tmp_path / "a.fits"
+    kinds = (np.zeros((4096, 4096), dtype=dtype) for dtype in ("f4", "i2"))
+    path.write_bytes(b"".join(image(array, i == 0) for i, array in enumerate(kinds)))
+    run_child(
+        """
+        import os, resource, sys, torch, torchfits
+        def peak():
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        for index, options, megabytes in (
+            (0, {}, 64), (0, {"dtype": torch.float64}, 128), (0, {"section": (..., slice(0, 4000))}, 63),
+            (1, {"dtype": torch.float32}, 64), (1, {}, 32), (1, {"dtype": torch.bool}, 16),
+            (0, {"section": (slice(None), slice(None, None, 2))}, 32),
+        ):
+            pid = os.fork()
+            if pid == 0:
+                code = 2
+                try:
+                    torch.set_num_threads(2)
+                    with torchfits.open(sys.argv[1]) as f:
+                        hdu = f[index]
+                        hdu.read(section=(0, slice(0, 10)))
+                        before = peak()
+                        tensor = hdu.read(**options)
+                        grown = (peak() - before) >> 10
+                        code = 0 if megabytes - 8 < grown <= megabytes + 8 else 1
+                finally:
+                    os._exit(code)
+            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, options
+        """,
+        path,
+    )
 
 
 def test_the_pages_before_and_behind_the_pixels(tmp_path):

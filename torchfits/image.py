@@ -202,7 +202,8 @@ class ImageHDU(HDU):
                 raise FitsFormatError(
                     f"cutouts of an image of shape {image.shape}: it has no rows and columns"
                 )
-            if 0 in image.shape:
+            if 0 in image.shape[-2:] and len(image.shape) > 2:
+                # any number of planes that no byte of the file stands for
                 raise FitsFormatError(f"cutouts of an image of shape {image.shape}: it has no pixels")
             corners, window = _windows(positions, size, anchor)
             wanted = self._wanted(dtype, out, raw=False)
