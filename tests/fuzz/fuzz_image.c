@@ -1,0 +1,368 @@
+/* One array in a small file, read as a section or as cutouts, from a descriptor, from a mapping and from memory, by every
+ * variant of the kernels and by one to three threads; all compared with reading it pixel by pixel.
+ *
+ * Sources and destinations end, or begin, at an inaccessible page. Then the file is cut short: whoever needs what is
+ * gone must hear so. */
+#define _GNU_SOURCE
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "_native/cutouts.h"
+#include "_native/guard.h"
+#include "_native/local_file.h"
+#include "_native/section.h"
+#include "common.h"
+
+#define MOST_AXES 5
+#define MOST_WINDOWS 150
+/* sizes up to which threads have something to share, which is slow, and up to which all combinations are tried */
+#define LARGE ((int64_t)5 << 18)
+#define MEDIUM ((int64_t)96 << 10)
+#define SMALL ((int64_t)16 << 10)
+
+typedef struct {
+    int64_t length, pitch;      /* of the array; pitch in bytes */
+    int64_t first, count, step; /* of the section */
+} axis;
+
+/* What is read, in both descriptions: ours, and the one that the kernels take. */
+typedef struct {
+    meaning meaning;
+    int64_t width, wanted; /* bytes of a stored and of a wanted pixel */
+    int64_t start, size;   /* of the array in the file; of the file */
+    int axes;
+    axis axis[MOST_AXES];
+    int is_cutouts;
+    int64_t corners[2 * MOST_WINDOWS];
+    uint64_t fill;
+    int64_t most; /* bytes of the array, and of what is read */
+
+    tf_conversion conversion;
+    tf_section section;
+    tf_planes planes;
+    tf_windows windows;
+
+    int64_t elements;  /* of the destination */
+    int64_t last_byte; /* the file is needed as far as here */
+    uint8_t *expected;
+} job;
+
+/* ---------------------------------------------------------------------------- what to read */
+
+static void choose_meaning(input *in, job *j)
+{
+    static const int bitpix[] = {8, 16, 32, 64, -32, -64};
+    static const double zeros[] = {-128, 32768, 2147483648.0, 9223372036854775808.0, 0, 1};
+    meaning *m = &j->meaning;
+    uint64_t bits;
+
+    m->bitpix = bitpix[take_within(in, 0, 5)];
+    m->wanted = (tf_type)take_within(in, 0, TF_TYPES - 1);
+    m->scale = 1;
+    m->zero = 0;
+    const int convention = (int)take_within(in, 0, 7);
+    if (convention >= 3)
+        m->zero = zeros[convention == 3 ? 0 : take_within(in, 0, 5)];
+    if (convention >= 5) {
+        bits = take(in, 8);
+        memcpy(&m->scale, &bits, sizeof bits);
+    }
+    if (convention >= 6) {
+        bits = take(in, 8);
+        memcpy(&m->zero, &bits, sizeof bits);
+    }
+    m->has_blank = convention % 2;
+    /* a BLANK that no pixel can be is none: it does not get as far as this */
+    m->blank = m->bitpix == 8    ? (int64_t)take(in, 1)
+               : m->bitpix == 16 ? (int16_t)take(in, 2)
+               : m->bitpix == 32 ? (int32_t)take(in, 4)
+                                 : (int64_t)take(in, 8);
+    if (take_within(in, 0, 3) == 0)
+        m->wanted = natural_type(m);
+    j->conversion = conversion_for(m);
+    j->width = (int64_t)tf_width(j->conversion.stored);
+    j->wanted = (int64_t)tf_width(m->wanted);
+}
+
+static int64_t least(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Lengths of a few pixels; where it is said so, one axis is longer. */
+static void choose_array(input *in, job *j)
+{
+    const int size = (int)take_within(in, 0, 63);
+    const int long_axis = (int)take_within(in, 0, MOST_AXES - 1);
+    int64_t room;
+    j->most = size > 61 ? LARGE : size > 40 ? MEDIUM : SMALL;
+    room = j->most / (j->wanted > j->width ? j->wanted : j->width);
+    j->axes = (int)take_within(in, 1, MOST_AXES);
+    for (int i = 0; i < j->axes; i++) {
+        const int64_t length = i == long_axis ? take_within(in, 1, 1 << 20) : take_within(in, 1, 40);
+        j->axis[i].length = least(length, room);
+        room /= j->axis[i].length;
+    }
+    int64_t pitch = j->width;
+    for (int i = j->axes - 1; i >= 0; i--) {
+        j->axis[i].pitch = pitch;
+        pitch *= j->axis[i].length;
+    }
+    if (!j->is_cutouts && j->axes > 1) {
+        /* parameters before each of the random groups */
+        const int64_t parameters = least(take_within(in, 0, 5), j->most / (j->axis[0].length * j->width));
+        j->axis[0].pitch += parameters * j->width;
+        pitch += parameters * j->width * j->axis[0].length;
+    }
+    j->start = take_within(in, 0, 3 * 2880);
+    /* the file ends with the array, and maybe with a page */
+    if (take_within(in, 0, 1))
+        j->start += (int64_t)(PAGE - (size_t)(j->start + pitch) % PAGE) % (int64_t)PAGE;
+    j->size = j->start + pitch;
+}
+
+static void choose_section(input *in, job *j)
+{
+    tf_section_begin(&j->section, j->start, j->width);
+    j->elements = 1;
+    for (int i = 0; i < j->axes; i++) {
+        axis *a = &j->axis[i];
+        a->first = take_within(in, 0, 3) ? take_within(in, 0, a->length - 1) : 0;
+        a->step = take_within(in, 0, 3) ? take_within(in, 1, a->length > 5000 ? 5000 : 5) : 1;
+        const int64_t most = (a->length - a->first + a->step - 1) / a->step;
+        a->count = take_within(in, 0, 3) ? most : take_within(in, 1, most);
+        CHECK(tf_section_add(&j->section, a->first * a->pitch, a->count, a->step * a->pitch) == 0);
+        j->elements *= a->count;
+    }
+    CHECK(tf_section_pixels(&j->section) == j->elements);
+}
+
+/* The first axes are planes; an image of one axis is a row. */
+static void choose_windows(input *in, job *j)
+{
+    const int64_t columns = j->axis[j->axes - 1].length, rows = j->axes > 1 ? j->axis[j->axes - 2].length : 1;
+    j->planes = (tf_planes){j->start, 1, rows, columns};
+    for (int i = 0; i < j->axes - 2; i++)
+        j->planes.planes *= j->axis[i].length;
+    int64_t room = least(j->most, MEDIUM + j->most / 2) / j->wanted / j->planes.planes;
+    if (room < 1)
+        room = 1;
+    j->windows.rows = least(take_within(in, 1, rows + 5), room);
+    j->windows.columns = least(take_within(in, 1, columns + 5), room / j->windows.rows);
+    j->windows.count = least(take_within(in, 0, MOST_WINDOWS), room / j->windows.rows / j->windows.columns);
+    j->fill = take(in, 8);
+    for (int64_t i = 0; i < 2 * j->windows.count; i++) {
+        const int64_t length = i % 2 ? columns : rows, size = i % 2 ? j->windows.columns : j->windows.rows;
+        const int where = (int)take_within(in, 0, 15);
+        if (in->left == 0)
+            j->corners[i] = (int64_t)(scramble((uint64_t)i) % (uint64_t)length);
+        else if (where == 0)
+            j->corners[i] = (int64_t)take(in, 8);
+        else
+            j->corners[i] = take_within(in, where < 5 ? -size - 1 : 0, where < 5 ? length + 1 : length - 1);
+    }
+    j->windows.corners = j->corners;
+    j->windows.fill = &j->fill;
+    j->elements = j->windows.count * j->planes.planes * j->windows.rows * j->windows.columns;
+}
+
+/* ---------------------------------------------------------------------------- the slow way */
+
+/* The next element of what is expected: the pixel at `offset`. */
+static void expect_pixel(job *j, const uint8_t *file, int64_t *done, int64_t offset)
+{
+    slow_convert(&j->meaning, j->expected + (*done)++ * j->wanted, file + offset);
+    if (offset + j->width > j->last_byte)
+        j->last_byte = offset + j->width;
+}
+
+static void expect_section(job *j, const uint8_t *file)
+{
+    int64_t at[MOST_AXES] = {0}, done = 0;
+    while (done < j->elements) {
+        int64_t offset = j->start;
+        for (int i = 0; i < j->axes; i++)
+            offset += (j->axis[i].first + at[i] * j->axis[i].step) * j->axis[i].pitch;
+        expect_pixel(j, file, &done, offset);
+        for (int i = j->axes - 1; i >= 0 && ++at[i] == j->axis[i].count; i--)
+            at[i] = 0;
+    }
+}
+
+static void expect_windows(job *j, const uint8_t *file)
+{
+    const tf_planes *image = &j->planes;
+    const tf_windows *w = &j->windows;
+    int64_t done = 0;
+    int outside = 0;
+    for (int64_t i = 0; i < w->count; i++)
+        for (int64_t plane = 0; plane < image->planes; plane++)
+            for (int64_t y = 0; y < w->rows; y++)
+                for (int64_t x = 0; x < w->columns; x++) {
+                    const __int128 row = (__int128)w->corners[2 * i] + y, column = (__int128)w->corners[2 * i + 1] + x;
+                    if (row >= 0 && row < image->rows && column >= 0 && column < image->columns) {
+                        const int64_t pixel = (plane * image->rows + (int64_t)row) * image->columns + (int64_t)column;
+                        expect_pixel(j, file, &done, image->start + pixel * j->width);
+                    } else {
+                        memcpy(j->expected + done++ * j->wanted, &j->fill, (size_t)j->wanted);
+                        outside = 1;
+                    }
+                }
+    CHECK(tf_windows_reach_outside(image, w) == outside);
+}
+
+/* ---------------------------------------------------------------------------- the kernels' way */
+
+/* In the caller's thread where `threads` is 0. */
+static tf_outcome read_it(const job *j, const tf_source *source, void *to, int threads)
+{
+    if (j->is_cutouts)
+        return tf_read_cutouts(source, &j->conversion, &j->planes, &j->windows, to, threads);
+    if (threads > 0)
+        return tf_read_section(source, &j->conversion, &j->section, to, threads);
+    tf_reader *reader = malloc(sizeof *reader);
+    CHECK(reader);
+    tf_reader_begin(reader, source, &j->conversion);
+    const int result = tf_read_section_alone(reader, &j->section, to) != 0 ? -1 : tf_read_waiting(reader);
+    const tf_outcome outcome = reader->outcome;
+    CHECK((result == 0) == (outcome.what == TF_DONE));
+    free(reader->buffer);
+    free(reader);
+    return outcome;
+}
+
+static void check_same(const job *j, const guarded *to, tf_outcome outcome)
+{
+    check_marks(to);
+    CHECK(outcome.what == TF_DONE);
+    CHECK(same_elements(&j->meaning, to->start, j->expected, (size_t)j->elements));
+}
+
+static void check_source(const job *j, const tf_source *source, const guarded *to)
+{
+    /* alone, nobody guards a mapping */
+    for (int threads = source->mapped || j->is_cutouts ? 1 : 0; threads <= 3; threads++) {
+        mark(to);
+        check_same(j, to, read_it(j, source, to->start, threads));
+    }
+}
+
+/* The file is `there` bytes long, and everybody was told that it is longer. */
+static void check_cut(const job *j, const tf_source *source, const guarded *to, int64_t there, int threads)
+{
+    /* the rest of a mapped page reads as zeros, which is why identities are compared after a read */
+    const int64_t readable = (there + (int64_t)PAGE - 1) / (int64_t)PAGE * (int64_t)PAGE;
+    mark(to);
+    const tf_outcome outcome = read_it(j, source, to->start, threads);
+    check_marks(to);
+    if (j->last_byte <= there)
+        check_same(j, to, outcome);
+    else if (!source->mapped || j->last_byte > readable)
+        CHECK(outcome.what == TF_ENDS && outcome.offset >= -1 && outcome.offset <= j->size);
+    else
+        CHECK(outcome.what == TF_ENDS || outcome.what == TF_DONE);
+}
+
+/* Words of the input, each many times and not in their order, so that one read from a wrong place is seen. */
+static void write_pixels(input *in, const job *j, uint8_t *file)
+{
+    const int64_t words = (int64_t)in->left / j->width;
+    const uint64_t seed = words > 0 ? 0 : take(in, 8);
+    for (int64_t i = 0; i < j->start; i++)
+        file[i] = (uint8_t)scramble((uint64_t)i);
+    for (int64_t i = 0; i * j->width < j->size - j->start; i++) {
+        const uint64_t chance = scramble((uint64_t)i + seed);
+        const uint8_t *word = words > 0 ? in->at + (int64_t)(chance % (uint64_t)words) * j->width : (uint8_t *)&chance;
+        memcpy(file + j->start + i * j->width, word, (size_t)j->width);
+        if (chance >> 60 == 0)
+            file[j->start + i * j->width] ^= (uint8_t)(chance >> 32);
+    }
+}
+
+static int file_of(const uint8_t *bytes, int64_t size)
+{
+    const int fd = memfd_create("fuzz_image", MFD_CLOEXEC);
+    CHECK(fd >= 0);
+    for (int64_t done = 0; done < size;) {
+        const ssize_t n = write(fd, bytes + done, (size_t)(size - done));
+        CHECK(n > 0);
+        done += n;
+    }
+    return fd;
+}
+
+static void check_everything(input *in, job *j)
+{
+    static arena memory_place, mapping_place, destination_place;
+    const int at_end = (int)take_within(in, 0, 1), skip = (int)take_within(in, 0, 512);
+    const int64_t cut = take_within(in, 0, 4);
+    const guarded memory = guard(&memory_place, (size_t)j->size, 0, 1);
+    const guarded to = guard(&destination_place, (size_t)(j->elements * j->wanted), (size_t)skip, at_end);
+    const uint8_t *image = memory.start;
+
+    write_pixels(in, j, memory.start);
+    j->expected = malloc((size_t)(j->elements * j->wanted) + 1);
+    CHECK(j->expected);
+    if (j->is_cutouts)
+        expect_windows(j, image);
+    else
+        expect_section(j, image);
+    CHECK(j->last_byte <= j->size);
+    if (!j->is_cutouts)
+        CHECK(tf_section_end(&j->section, j->width) == j->last_byte);
+
+    const int fd = file_of(image, j->size);
+    guarded mapping = guard(&mapping_place, (size_t)j->size, 0, 0);
+    CHECK(mmap(mapping.start, (size_t)j->size, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0) == mapping.start);
+    CHECK(tf_guard_install() == 0);
+    const tf_source sources[] = {
+        {fd, NULL, j->size, 0}, {fd, mapping.start, j->size, 1}, {-1, image, j->size, 0}};
+
+    const int variants = tf_variant_name(1) ? 2 : 1, only = (int)(scramble((uint64_t)j->size) % 2);
+    for (int i = 0; i < variants; i++) {
+        if (j->most == LARGE && variants == 2 && i != only)
+            continue;
+        CHECK(tf_use_variant(tf_variant_name(i)) == 0);
+        for (int k = 0; k < 3; k++)
+            check_source(j, &sources[k], &to);
+    }
+
+    tf_identity identity;
+    tf_file_kind kind;
+    CHECK(tf_identify(fd, &identity, &kind) == 0 && kind == TF_REGULAR && identity.size == j->size);
+    CHECK(tf_change_of(fd, &identity) == TF_UNCHANGED);
+    const int64_t there = cut == 0   ? 0
+                          : cut == 1 ? j->start
+                          : cut == 2 ? (j->last_byte > 0 ? j->last_byte - 1 : 0)
+                                     : (int64_t)(scramble((uint64_t)(j->size + cut)) % (uint64_t)j->size);
+    CHECK(ftruncate(fd, there) == 0);
+    CHECK(tf_change_of(fd, &identity) == TF_CHANGED);
+    for (int k = 0; k < 2; k++) {
+        check_cut(j, &sources[k], &to, there, 1);
+        check_cut(j, &sources[k], &to, there, 3);
+    }
+
+    /* nothing of the file stays in the arena */
+    CHECK(mmap(mapping.pages, mapping.bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1,
+               0) == mapping.pages);
+    close(fd);
+    free(j->expected);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    input in = {data, size};
+    job j;
+    memset(&j, 0, sizeof j);
+    j.is_cutouts = (int)take_within(&in, 0, 1);
+    choose_meaning(&in, &j);
+    choose_array(&in, &j);
+    if (j.is_cutouts)
+        choose_windows(&in, &j);
+    else
+        choose_section(&in, &j);
+    check_everything(&in, &j);
+    return 0;
+}
