@@ -229,6 +229,16 @@ def in_fork(check: Callable[[], None], seconds: int = 60) -> None:
     assert (status, said) == (0, "right"), f"ended with {status}\n{said}"
 
 
+def run_fork(script: str, *arguments: object) -> None:
+    """A script in a forked child: quicker than `run_child`, where it need not begin with a fresh process."""
+
+    def run() -> None:
+        sys.argv[1:] = map(str, arguments)
+        exec(textwrap.dedent(script), {"__name__": "forked"})
+
+    in_fork(run)
+
+
 def in_child(script: str, *arguments: object, timeout: float = 120) -> subprocess.CompletedProcess:
     """What becomes of a script in a process of its own, which may be killed, hang or eat memory."""
     paths = [os.path.dirname(os.path.abspath(__file__)), os.path.dirname(os.path.dirname(torchfits.__file__))]

@@ -13,7 +13,7 @@ from contextlib import suppress
 import numpy as np
 import pytest
 import torch
-from images import EMPTY, SANITIZED, assert_same, counting, image, in_fork, mapped, run_child
+from images import EMPTY, SANITIZED, assert_same, counting, image, in_fork, mapped, run_child, run_fork
 
 import torchfits
 from torchfits import FitsError, FitsFileNotFound, FitsFormatError, FitsIOError
@@ -23,8 +23,8 @@ pytestmark = pytest.mark.native
 SHAPE = (200, 5000)  # 4 MB; wide enough for a mapping
 SIZE = 2880 + 200 * 5000 * 4
 
-# (engine, mmap)
-WAYS = [("direct", True), ("direct", False), ("cfitsio", True)]
+# (engine, mmap, whether all was read before the change)
+WAYS = [("direct", True, True), ("direct", True, False), ("direct", False, True), ("cfitsio", True, False)]
 
 
 @pytest.fixture
@@ -94,8 +94,7 @@ CHANGES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("warm", [True, False])
-@pytest.mark.parametrize(("engine", "mmap"), WAYS)
+@pytest.mark.parametrize(("engine", "mmap", "warm"), WAYS)
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_change_is_noticed_by_every_way_to_read(path, change, engine, mmap, warm):
     """Also when it is the mapping that loses its pages; `warm` has read all of them before."""
@@ -423,7 +422,7 @@ def test_a_foreign_fault_goes_where_it_went_before(ends, cause, begin):
 
 
 def test_a_handler_in_python_is_called(path):
-    run_child(
+    run_fork(
         BEGIN
         + """
 calls = []
@@ -446,7 +445,7 @@ cut_read()
 
 def test_the_guard_in_many_threads_and_children(path):
     """Faults in several threads at once, in a thread that never read before, and after a fork."""
-    run_child(
+    run_fork(
         BEGIN
         + """
 import threading

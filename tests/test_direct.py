@@ -34,6 +34,8 @@ from torchfits import FitsFormatError, FitsUnsupported, _direct
 pytestmark = pytest.mark.native
 
 ENGINES = ["direct", "cfitsio"]
+# rounds to another float32 by way of float64
+TWICE = 2**60 + 2**36 + 1
 SCALINGS = {
     "none": Scaling(),
     "other sign": Scaling(zero=None),
@@ -91,9 +93,7 @@ def tricky(bitpix: int) -> np.ndarray:
             128,
             255,
         ]
-        known += [
-            v for v in (-1, 32768, 65535, 2**24 + 1, 2**31, 2**53 + 1, -(2**53) - 1) if low <= v <= high
-        ]
+        known += [-1, 32768, 65535, 2**24 + 1, 2**31, 2**53 + 1, -(2**53) - 1, TWICE]
         known = [v for v in known if low <= v <= high]
     values[: len(known)] = np.array(known, dtype=stored)
     return values.reshape(7, 41)

@@ -243,6 +243,7 @@ cdef class Handle:
         cdef int status = 0, theirs = 0
         with self.lock:
             self._seek(start)
+            fits_clear_errmsg()  # what cfitsio muttered on the way is no part of a later error
             if self.fptr.Fptr.datastart + self.origin != data_start:
                 raise errors.FitsFormatError("where the header ends is ambiguous", offset=start)
             if axes is None:

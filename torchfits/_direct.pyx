@@ -633,8 +633,8 @@ def read_stack(list paths not None, which, int bitpix, shape, Conversion convers
         axes: As in `read_section`.
 
     Returns:
-        A bytearray: FILE_DONE for each file that was read, FILE_CHANGED where it changed meanwhile. The others
-        are to be read in another way, which may find out what is wrong with them.
+        A bytearray: FILE_DONE for each file that was read, FILE_CHANGED where it changed meanwhile. The
+        others are to be read in another way, which may find out what is wrong with them.
     """
     cdef _Files files = _Files(paths, which)
     cdef tf_stack stack
@@ -666,7 +666,7 @@ def gather_rows(list paths not None, which, bytes header not None, int64_t row_b
 
     Args:
         paths, which: As in `read_stack`.
-        header, row_bytes: Of a table whose layout is known; tables that are laid out in another way stay undone.
+        header, row_bytes: Of a table whose layout is known; tables laid out in another way stay undone.
         fields: (offset in the row, numbers, Conversion, address, bytes at the address) each.
         first: Of each file, where in `rows` and `places` its own begin; one more at the end.
         rows: Counted from the end where negative.

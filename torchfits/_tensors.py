@@ -115,7 +115,9 @@ def check_dtype(dtype: torch.dtype | None) -> torch.dtype | None:
 
 def element_of(wanted: torch.dtype) -> torch.dtype:
     """What our kernels make where `wanted` is asked for: what only torch can convert to begins as float64."""
-    return wanted if wanted in CODES else torch.float64
+    if wanted in CODES:
+        return wanted
+    return torch.float32 if wanted == torch.complex64 else torch.float64
 
 
 def check_out(out: torch.Tensor, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
