@@ -85,8 +85,8 @@ cdef list _messages():
     lines = []
     while fits_read_errmsg(text):
         lines.append(text.decode("latin-1"))
-    # the number in this one is that of a slot in cfitsio's table
-    return [line for line in lines if not line.startswith("Failed to move to HDU")]
+    # the number in this one is that of a slot in cfitsio's table; what is said twice tells no more
+    return list(dict.fromkeys(line for line in lines if not line.startswith("Failed to move to HDU")))
 
 
 cdef int check(int status, str doing) except -1:
@@ -243,7 +243,6 @@ cdef class Handle:
         cdef int status = 0, theirs = 0
         with self.lock:
             self._seek(start)
-            fits_clear_errmsg()  # what cfitsio muttered on the way is no part of a later error
             if self.fptr.Fptr.datastart + self.origin != data_start:
                 raise errors.FitsFormatError("where the header ends is ambiguous", offset=start)
             if axes is None:
