@@ -74,7 +74,10 @@ fuzz: $(FUZZERS:%=$(FUZZED)/%)
 $(FUZZED)/%: tests/fuzz/%.c $(wildcard tests/fuzz/common.* torchfits/_native/*) | clang
 	@mkdir -p $(@D)
 	$(CLANG) -std=c99 -O1 -g -ffp-contract=off -Wall -Wextra -Werror -fsanitize=fuzzer,address,undefined \
-	  -fno-sanitize-recover=undefined -Itorchfits $< tests/fuzz/common.c $(NATIVE) -lm -lpthread -o $@
+	  -fno-sanitize-recover=undefined -fsanitize-coverage-ignorelist=tests/fuzz/uncovered.txt $(COVERAGE) \
+	  -Itorchfits $< tests/fuzz/common.c $(NATIVE) -lm -lpthread -o $@
+# comparing pixels tells libFuzzer nothing, and takes most of the time
+$(FUZZED)/fuzz_image: COVERAGE := -fno-sanitize-coverage=trace-cmp
 
 clean:
 	rm -rf build torchfits/*.so torchfits/_build_info.py *.egg-info

@@ -95,13 +95,14 @@ static int64_t least(int64_t a, int64_t b)
 static void choose_array(input *in, job *j)
 {
     const int size = (int)take_within(in, 0, 63);
-    const int long_axis = (int)take_within(in, 0, MOST_AXES - 1);
     int64_t room;
+    j->axes = (int)take_within(in, 1, MOST_AXES);
+    const int long_axis = j->axes - 1 - (int)take_within(in, 0, j->is_cutouts ? 1 : MOST_AXES - 1);
     j->most = size > 61 ? LARGE : size > 40 ? MEDIUM : SMALL;
     room = j->most / (j->wanted > j->width ? j->wanted : j->width);
-    j->axes = (int)take_within(in, 1, MOST_AXES);
     for (int i = 0; i < j->axes; i++) {
-        const int64_t length = i == long_axis ? take_within(in, 1, 1 << 20) : take_within(in, 1, 40);
+        const int64_t most = j->is_cutouts && i < j->axes - 2 ? 8 : 40;
+        const int64_t length = i == long_axis ? take_within(in, 1, 1 << 20) : take_within(in, 1, most);
         j->axis[i].length = least(length, room);
         room /= j->axis[i].length;
     }
