@@ -2,7 +2,8 @@
 
 Every library has a warm process of its own; only one works at a time, and in every round each has a turn,
 another one first. Results are compared with astropy's, bit for bit, before anything is timed. Where a library
-documents several ways to do a thing, the fastest that reads right is timed. What is needed to end in a torch
+documents several ways to do a thing, the fastest that reads right is timed; what is short is done again and
+again for 20 ms, and each time counts. What is needed to end in a torch
 tensor, such as the change of byte order, is part of the time. The files are written by astropy and are in the
 page cache.
 
@@ -40,6 +41,7 @@ from benchmarks.report import FLOORS, NAMES, NAMESAKE, Outcome
 HERE = Path(__file__).resolve().parent
 BUILD = HERE.parent / "build" / "bench"
 BUDGET = 60.0  # seconds a case may take: slow ones get fewer rounds, but at least 7
+SHORTEST_TURN = 0.02  # seconds: what takes less is done several times in a turn
 PATIENCE = 30.0  # seconds to wait for others to finish, before each case
 
 
@@ -179,8 +181,8 @@ def race(case: Case, files: Files, runners: dict[str, Worker], rounds: int, pati
     seconds = prepare(case, files, runners, outcome)
     if not seconds:
         return outcome
-    # short cases ten times in a row, so that waking up is not what is measured
-    repeats = {name: 10 if took < 1e-3 else 1 for name, took in seconds.items()}
+    # short cases many times in a row, as timeit does: else waking up and cold caches are what is measured
+    repeats = {name: max(1, round(SHORTEST_TURN / took)) for name, took in seconds.items()}
     turn = sum(took * repeats[name] + 0.01 for name, took in seconds.items())
     outcome.rounds = min(rounds, max(7, int(BUDGET / turn)))
     own = [os.getpid(), *(worker.process.pid for worker in runners.values() if worker.process)]

@@ -28,14 +28,14 @@ def path(tmp_path):
     return path
 
 
-@pytest.mark.parametrize("most", [1, 3, 50, 60, 1999, 2000, 5000, 14000, None])
+@pytest.mark.parametrize("most", [1, 3, 50, 60, 1999, 2000, 5000, 14000])
 @pytest.mark.parametrize("section", [(7, 40, 50), (1, 40, 50), (7, 1, 13), (1, 1, 1)])
 def test_split_sections_are_the_section_in_its_order(most, section):
     ranges = [range(2, 2 + 3 * n, 3) for n in section]
     array = np.arange(30 * 130 * 160).reshape(30, 130, 160)
     parts = [array[np.ix_(*part)].ravel() for part in split_ranges(ranges, most)]
     assert np.array_equal(np.concatenate(parts), array[np.ix_(*ranges)].ravel())
-    assert most is None or max(map(len, parts)) <= most
+    assert max(map(len, parts)) <= most
 
 
 @pytest.mark.parametrize("piece", [4, 64, 4096, 1 << 20])

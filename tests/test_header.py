@@ -377,7 +377,7 @@ def real_headers():
             if path.is_dir() or path.suffix in (".hdr", ".txt", ".csv"):
                 continue
             try:
-                source = open_source(path)
+                source = open_source(str(path))
             except FitsError:
                 continue
             index = start = 0

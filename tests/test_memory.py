@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import os
 import pickle
 import signal
@@ -31,7 +32,7 @@ def nothing_kept():
 
 
 @needs_blocks
-@pytest.mark.parametrize("size", [_direct.BLOCK_FROM, (5 << 20) + 1, 70 << 20])
+@pytest.mark.parametrize("size", [2 << 20, (5 << 20) + 1, 70 << 20])
 def test_memory_is_used_again(size):
     tensor = _tensors.allocate((size,), torch.uint8)
     where = tensor.data_ptr()
@@ -44,6 +45,41 @@ def test_memory_is_used_again(size):
     del view
     assert size <= _direct.memory_kept() <= size + (2 << 20)
     assert _tensors.allocate((size,), torch.uint8).data_ptr() == where
+
+
+@needs_blocks
+@pytest.mark.parametrize("size", [_direct.BLOCK_FROM, _direct.BLOCK_FROM + 1, 1_000_003, (2 << 20) - 1])
+def test_smaller_tensors_share_slabs(size):
+    tensors = [_tensors.allocate((size,), torch.uint8) for _ in range(150)]
+    for i, tensor in enumerate(tensors):
+        tensor.fill_(i)
+    assert all(bool((tensor == i).all()) for i, tensor in enumerate(tensors))
+    ends = sorted((tensor.data_ptr(), tensor.data_ptr() + size) for tensor in tensors)
+    assert all(end <= start for (_, end), (start, _) in itertools.pairwise(ends))
+    # nothing is wasted but an eighth, and the end of the last slab
+    assert len({where >> 21 for where, _ in ends}) * (2 << 20) <= 150 * size * 9 / 8 + 2 * (8 << 20)
+    for tensor in tensors[::2]:
+        tensor.fill_(7)
+    del tensor, tensors[::2]
+    again = [_tensors.allocate((size,), torch.uint8) for _ in range(75)]
+    places = {where for where, _ in ends}
+    assert all(tensor.data_ptr() in places for tensor in again)
+    assert all(bool((tensor == 2 * i + 1).all()) for i, tensor in enumerate(tensors))
+    del tensors, again
+    assert _direct.memory_kept() % (8 << 20) == 0 < _direct.memory_kept()
+
+
+@needs_blocks
+def test_a_slab_serves_any_size_once_it_is_empty():
+    for size in range(_direct.BLOCK_FROM, 2 << 20, 77_777):
+        tensors = [_tensors.allocate((size,), torch.uint8) for _ in range(3)]
+        del tensors
+    assert _direct.memory_kept() == 8 << 20
+
+
+def test_what_is_too_small_for_a_block():
+    with pytest.raises(ValueError, match="malloc"):
+        _direct.Block(1000)
 
 
 @needs_blocks

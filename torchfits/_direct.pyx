@@ -19,7 +19,7 @@ from torchfits._kernels cimport (
     TF_AT_TROUBLE,
     TF_BF16,
     TF_BLOCK,
-    TF_BLOCK_FROM,
+    TF_ROOM_FROM,
     TF_BOOL,
     TF_CARD,
     TF_CHANGED,
@@ -85,6 +85,7 @@ from torchfits._kernels cimport (
     tf_read_section,
     tf_read_stack,
     tf_scan_at,
+    tf_room,
     tf_section,
     tf_section_add,
     tf_section_begin,
@@ -156,33 +157,34 @@ def cast(int to_type, size_t to, int from_type, size_t from_, size_t n):
 # ---------------------------------------------------------------------------- memory
 
 # from so many bytes on a Block is better than what malloc gives
-BLOCK_FROM = TF_BLOCK_FROM
+BLOCK_FROM = TF_ROOM_FROM
 
 
 cdef class Block:
-    """Writable memory of `size` bytes for one tensor, by the buffer protocol; any content.
+    """Writable memory of `size` bytes (from BLOCK_FROM) for one tensor, by the buffer protocol; any content.
 
     It lies on huge pages. When the last user lets go, the memory is kept for the next Block of about its
     size: up to 1 GiB, or an eighth of the machine's memory, of which the system may take back three quarters
     when it is short.
     """
 
-    cdef void *start
+    cdef tf_room room
     cdef size_t size
-    cdef size_t room
 
     def __cinit__(self, size_t size):
-        self.start = tf_memory_take(size, &self.room)
-        if self.start is NULL:
+        if size < TF_ROOM_FROM:
+            raise ValueError(f"a Block of {size} bytes: malloc serves these better")
+        self.room = tf_memory_take(size)
+        if self.room.start is NULL:
             raise MemoryError(f"no memory for {size} bytes")
         self.size = size
 
     def __dealloc__(self):
-        if self.start is not NULL:
-            tf_memory_give(self.start, self.room)
+        if self.room.start is not NULL:
+            tf_memory_give(self.room)
 
     def __getbuffer__(self, Py_buffer *buffer, int flags):
-        PyBuffer_FillInfo(buffer, self, self.start, self.size, False, flags)
+        PyBuffer_FillInfo(buffer, self, self.room.start, self.size, False, flags)
 
 
 def memory_kept():

@@ -184,9 +184,12 @@ cdef extern from "_native/local_file.h" nogil:
     int tf_processor_quota()
 
 cdef extern from "_native/memory.h" nogil:
-    size_t TF_BLOCK_FROM
-    void *tf_memory_take(size_t size, size_t *room)
-    void tf_memory_give(void *start, size_t room)
+    size_t TF_ROOM_FROM
+    ctypedef struct tf_room:
+        void *start
+
+    tf_room tf_memory_take(size_t size)
+    void tf_memory_give(tf_room room)
     void tf_memory_clear()
     size_t tf_memory_kept()
 

@@ -8,7 +8,7 @@ import math
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 
@@ -16,6 +16,7 @@ from torchfits import _direct
 from torchfits.errors import FitsFormatError, FitsUnsupported
 
 Device = torch.device | str | int
+_CPU = torch.device("cpu")
 
 # BITPIX -> dtype of the stored values (FITS standard 4.0, section 4.4.1.1)
 STORED = {
@@ -93,6 +94,8 @@ def allocate(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
 
 def check_device(device: torch.device | str | int) -> torch.device:
     """`device` as a torch.device; a clear error now rather than after the read where it is absent."""
+    if device == "cpu":
+        return _CPU
     try:
         resolved = torch.device(device)
     except RuntimeError as error:
@@ -141,9 +144,9 @@ def check_out(out: torch.Tensor, shape: Sequence[int], dtype: torch.dtype) -> to
 
 def address(tensor: torch.Tensor) -> tuple[int, int]:
     """(address, bytes) of a contiguous CPU tensor, for the C layers to write into or read from."""
-    if tensor.device.type != "cpu" or not tensor.is_contiguous():
+    if not tensor.is_cpu or not tensor.is_contiguous():
         raise ValueError("only the memory of a contiguous CPU tensor can be handed to C")
-    where, size = tensor.data_ptr(), tensor.numel() * tensor.element_size()
+    where, size = tensor.data_ptr(), tensor.nbytes
     if not where and size:
         raise FitsUnsupported("a tensor without memory, such as a fake one, can hold no data")
     return where, size
@@ -172,7 +175,7 @@ def element_bytes(value: float, dtype: torch.dtype) -> bytes | None:
 _PIECE_BYTES = 8 << 20
 _PIECES = 3
 
-Parts = Callable[[int | None], Iterator[tuple[int, Callable[[torch.Tensor], None]]]]
+Parts = Callable[[int | None], Iterable[tuple[int, Callable[[torch.Tensor], None]]]]
 
 
 def deliver(
@@ -184,7 +187,7 @@ def deliver(
 ) -> torch.Tensor:
     """A tensor of `shape` and dtype `wanted` on `device`, or `out`, with what `parts` reads.
 
-    `parts(most)` yields, in the order of the elements, how many elements (at most so many) a part has and
+    `parts(most)` gives, in the order of the elements, how many elements (at most so many) a part has and
     what reads it into a contiguous CPU tensor of dtype `element_of(wanted)`.
     """
     element = element_of(wanted)

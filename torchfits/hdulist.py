@@ -165,6 +165,7 @@ class HDUList:
         """Let go of the file; a second call does nothing. HDUs of this list can no longer be read."""
         if not self._closed:
             self._closed = True
+            self._known = {}  # each of them knows this list: no work for the garbage collector
             self._file.release()
 
     def __enter__(self) -> HDUList:

@@ -44,8 +44,8 @@ class ImageHDU(HDU):
         return found if isinstance(found, TileLayout) else None
 
     def _image(self) -> ImageLayout:
-        found = self._layout()
-        return found.image if isinstance(found, TileLayout) else cast(ImageLayout, found)
+        found = self._known_layout or self._layout()
+        return found if isinstance(found, ImageLayout) else cast(TileLayout, found).image
 
     def _dtype(self, raw: bool) -> torch.dtype:
         image = self._image()
@@ -148,9 +148,9 @@ class ImageHDU(HDU):
                 return allocate(shape, wanted).to(target) if out is None else out
             self._check_bytes(ranges)
 
-            def parts(most: int | None) -> Iterator[tuple[int, Callable[[torch.Tensor], None]]]:
-                for part in split_ranges(ranges, most):
-                    yield math.prod(map(len, part)), partial(self._read_section, part, raw)
+            def parts(most: int | None) -> list[tuple[int, Callable[[torch.Tensor], None]]]:
+                some = [ranges] if most is None else split_ranges(ranges, most)
+                return [(math.prod(map(len, part)), partial(self._read_section, part, raw)) for part in some]
 
             return deliver(shape, wanted, parts, target, out)
         except FitsError as error:

@@ -660,11 +660,11 @@ def axes_of(ranges: list[range], image: ImageLayout) -> list[tuple[int, int, int
     ]
 
 
-def split_ranges(ranges: list[range], most: int | None) -> Iterator[list[range]]:
+def split_ranges(ranges: list[range], most: int) -> Iterator[list[range]]:
     """A section in parts that follow each other, of at most so many pixels each."""
     axis = next((i for i, each in enumerate(ranges) if len(each) > 1), None)
     pixels = math.prod(map(len, ranges))
-    if most is None or pixels <= most or axis is None:
+    if pixels <= most or axis is None:
         yield ranges
         return
     length, inner = len(ranges[axis]), pixels // len(ranges[axis])

@@ -48,12 +48,12 @@ class FileSource:
 
     damage: str | None = None  # a plain file ends where it ends
 
-    def __init__(self, path: Path):
-        self.path = file_path(path)
+    def __init__(self, path: str | bytes):
+        self.path = path
         try:
-            self._file: File | None = File(os.fsencode(self.path))
+            self._file: File | None = File(os.fsencode(path))
         except OSError as error:
-            raise os_error(error, "cannot open", self.path) from error
+            raise os_error(error, "cannot open", path) from error
         self.identity: Identity = self._file.identity
         self.size = self._file.size
 
@@ -204,8 +204,8 @@ def _memory_limit() -> int:
 Source = FileSource | InflatedSource
 
 
-def open_source(path: Path) -> Source:
-    """The bytes of the regular file at `path`, inflated where it is gzip or bzip2 by its first bytes.
+def open_source(path: str | bytes) -> Source:
+    """The bytes of the regular file at `path` (as `file_path` gives it), inflated where it is gzip or bzip2.
 
     Raises:
         FitsFileNotFound, FitsIOError: As the operating system says; also for anything but a regular file.
