@@ -18,7 +18,7 @@ LAYERS = [
     ["header", "source", "_tensors"],
     ["layout", "_core"],
     ["compression", "ascii_table", "cache", "versions"],
-    ["hdu", "writer"],
+    ["hdu", "writer", "columns"],
     ["image", "table"],
     ["groups"],
     ["hdulist"],

@@ -26,6 +26,7 @@ cdef extern from "_native/pixels.h" nogil:
         tf_type wanted
         int has_blank
     size_t tf_width(tf_type type)
+    void tf_conversion_to_real(tf_conversion *c, double scale, double zero, int64_t blank)
     int tf_conversion_of(tf_conversion *c, int bitpix, double scale, double zero, int has_blank,
                          int64_t blank)
     void tf_cast(tf_type to_type, void *to, tf_type from_type, const void *from_, size_t n)
@@ -108,6 +109,43 @@ cdef extern from "_native/header_scan.h" nogil:
         int64_t header_bytes
         int64_t data_bytes
 
+cdef extern from "_native/rows.h" nogil:
+    ctypedef enum tf_cell_kind:
+        TF_NUMBERS
+        TF_LOGICALS
+        TF_BITS
+    ctypedef struct tf_field:
+        tf_cell_kind kind
+        int64_t offset
+        int64_t count
+        tf_conversion conversion
+        uint8_t *to
+        uint8_t *nulls
+        int64_t null
+    int64_t tf_field_width(const tf_field *field)
+    int64_t tf_column_width(const tf_field *field)
+    ctypedef struct tf_rows:
+        int64_t start
+        int64_t row_bytes
+        int64_t first
+        int64_t step
+        int64_t count
+        const int64_t *list
+    tf_outcome tf_read_rows(const tf_source *source, const tf_rows *rows, const tf_field *fields, int count,
+                            int threads)
+
+cdef extern from "_native/heap.h" nogil:
+    ctypedef struct tf_heap:
+        int64_t start
+        int64_t size
+        tf_cell_kind kind
+        tf_conversion conversion
+        int numbers
+    int64_t tf_check_descriptors(const tf_heap *heap, const int64_t *descriptors, int64_t n, int64_t most,
+                                 int64_t *ends)
+    tf_outcome tf_read_heap(const tf_source *source, const tf_heap *heap, const int64_t *descriptors,
+                            const int64_t *ends, int64_t n, void *to, int threads)
+
 cdef extern from "_native/files.h" nogil:
     ctypedef struct tf_head:
         int fd
@@ -142,11 +180,6 @@ cdef extern from "_native/files.h" nogil:
         int any_values
         tf_type wanted
         tf_section section
-        uint8_t *to
-    ctypedef struct tf_field:
-        int64_t offset
-        int64_t count
-        tf_conversion conversion
         uint8_t *to
     ctypedef struct tf_gathering:
         const uint8_t *header
