@@ -90,7 +90,7 @@ def read_rows(
     start: int,
     row_bytes: int,
     all_rows: int,
-    rows: Any,
+    rows: range | tuple[int, int],
     fields: list[_Field],
     threads: int,
     mmap: bool,

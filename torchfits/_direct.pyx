@@ -508,7 +508,7 @@ def read_rows(where, int64_t start, int64_t row_bytes, int64_t all_rows, rows, l
     Args:
         where, threads, mmap: As in `read_section`.
         start, row_bytes, all_rows: Of the table: offset of the first row, bytes of a row, how many there are.
-        rows: A range, or a buffer of int64: row numbers in any order.
+        rows: A range, or (address, N) of int64: row numbers in any order.
         fields: (NUMBERS, LOGICALS or BITS, offset in the row, elements, Conversion of numbers or None,
             (address, bytes) of the column, the number that is null, (address, bytes) of a byte an element
             that says whether it is null, or (0, 0)) each.
@@ -518,7 +518,7 @@ def read_rows(where, int64_t start, int64_t row_bytes, int64_t all_rows, rows, l
     """
     cdef tf_rows asked
     cdef tf_outcome outcome
-    cdef const int64_t[::1] numbers
+    cdef size_t address
     cdef int64_t i
     cdef _Fields f
     cdef _Bytes bytes_
@@ -528,11 +528,10 @@ def read_rows(where, int64_t start, int64_t row_bytes, int64_t all_rows, rows, l
         if asked.count and (asked.first < 0 or asked.step < 1 or rows[-1] >= all_rows):
             raise ValueError("rows that are not there")
     else:
-        numbers = rows
-        asked.count = numbers.shape[0]
-        asked.list = &numbers[0] if asked.count else NULL
+        address, asked.count = rows
+        asked.list = <const int64_t *>address
         for i in range(asked.count):
-            if not 0 <= numbers[i] < all_rows:
+            if not 0 <= asked.list[i] < all_rows:
                 raise ValueError("rows that are not there")
     f = _Fields(fields, row_bytes, asked.count)
     bytes_ = _Bytes(where, mmap)
@@ -565,7 +564,7 @@ cdef class Heap:
             self.h.conversion = conversion.c
 
     def check(self, size_t descriptors, int64_t rows, int64_t most, size_t ends):
-        """Look at the descriptors of `rows` arrays: int64 pairs, (elements, offset in the heap), at an address.
+        """Look at the descriptors of `rows` arrays: int64 (elements, offset in the heap) each, at an address.
 
         Fills rows + 1 int64 at `ends` with the elements before each array, and of all. Returns the first row
         whose descriptor points outside the heap, -1 where there is none, -2 where the arrays have more than

@@ -207,7 +207,7 @@ class ColumnReader:
                 self.hdu.data_start,
                 self.table.row_bytes,
                 self.table.nrows,
-                rows if isinstance(rows, range) else rows[first:last].numpy(),
+                rows if isinstance(rows, range) else (address(rows[first:last])[0], last - first),
                 [each.field(first, last) for each in filled],
                 threads(),
                 self.mmap,
