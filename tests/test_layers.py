@@ -17,7 +17,7 @@ LAYERS = [
     ["_direct", "_tiles", "_wcs"],
     ["header", "source", "_tensors"],
     ["layout", "_core"],
-    ["compression", "ascii_table", "cache", "versions"],
+    ["compression", "ascii_table", "cache", "versions", "where"],
     ["hdu", "writer", "columns"],
     ["image", "table"],
     ["groups"],

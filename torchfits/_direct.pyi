@@ -144,3 +144,16 @@ def card_value(header: bytes, at: int) -> Any: ...
 def read_cards(
     paths: list[bytes], which: int | tuple[bytes, int | None], keywords: list[bytes], threads: int
 ) -> tuple[bytearray, list[list[Any]]]: ...
+
+OPERATIONS: dict[str, str]
+
+@disjoint_base
+class Filter:
+    def __new__(
+        cls,
+        inputs: list[tuple[str, int]],
+        constants: list[tuple[str, list[Any]]],
+        temporaries: str,
+        program: list[tuple[str, int, int, int]],
+    ) -> Self: ...
+    def evaluate(self, values: list[Any], nulls: list[Any], n: int) -> bytearray: ...

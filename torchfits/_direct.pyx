@@ -3,12 +3,14 @@
 
 import errno
 import os
+import struct
+import sys
 
-from cpython.buffer cimport PyBuffer_FillInfo
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from libc.errno cimport errno as c_errno
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdint cimport INT32_MAX, int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy, memset
 from posix.unistd cimport close as c_close
 
@@ -29,6 +31,7 @@ from torchfits._kernels cimport (
     TF_ENDS,
     TF_FILE_CHANGED,
     TF_FILE_DONE,
+    TF_FILTER_PIECE,
     TF_F16,
     TF_F32,
     TF_F64,
@@ -43,6 +46,11 @@ from torchfits._kernels cimport (
     TF_I64,
     TF_I8,
     TF_LOGICALS,
+    TF_IN_CONSTANTS,
+    TF_IN_KEEP,
+    TF_IN_NULLS,
+    TF_IN_SCRATCH,
+    TF_IN_VALUES,
     TF_MEMORY,
     TF_NO_HEAD,
     TF_NUMBERS,
@@ -67,6 +75,12 @@ from torchfits._kernels cimport (
     tf_field_width,
     tf_file_kind,
     tf_files,
+    tf_filter,
+    tf_filter_check,
+    tf_filter_operation,
+    tf_filter_run,
+    tf_filter_scratch_bytes,
+    tf_filter_width,
     tf_gather_rows,
     tf_gathering,
     tf_guard_install,
@@ -76,6 +90,7 @@ from torchfits._kernels cimport (
     tf_heap,
     tf_identify,
     tf_identity,
+    tf_instruction,
     tf_is_named,
     tf_map,
     tf_memory_clear,
@@ -94,6 +109,8 @@ from torchfits._kernels cimport (
     tf_read_rows,
     tf_read_section,
     tf_read_stack,
+    tf_register,
+    tf_register_place,
     tf_scan_at,
     tf_room,
     tf_rows,
@@ -986,3 +1003,163 @@ def read_cards(list paths not None, which, list keywords not None, int threads):
                 column[i] = card[:TF_CARD] if value is NotImplemented else value
         columns.append(column)
     return files.done, columns
+
+
+# ---------------------------------------------------------------------------- row filters
+
+
+cdef dict _operations():
+    cdef const char *types = NULL
+    cdef int i = 0
+    found = {}
+    while tf_filter_operation(i, &types) is not NULL:
+        found[tf_filter_operation(i, &types).decode()] = types.decode()
+        i += 1
+    return found
+
+
+# what a Filter can do: the name of an operation -> the types of its result and its operands
+OPERATIONS = _operations()
+
+cdef dict _NUMBER_OF = {name: i for i, name in enumerate(OPERATIONS)}
+
+
+cdef class Filter:
+    """The program of a row filter, as `torchfits.where` makes it.
+
+    Types are letters: 'b' logical, 'i' int64, 'u' uint64, 'w' integers of 128 bits, 'd' float64, 's' text. Registers
+    have numbers: the values of the inputs, their nulls, the constants, the temporaries, at last the result.
+
+    Args:
+        inputs: (type, bytes of a value) each.
+        constants: (type, values) each: one value, or several in rising order, a set. Texts as bytes.
+        temporaries: Their types.
+        program: (operation, register for the result, first operand, second operand or -1) each.
+
+    Raises:
+        ValueError: A program that would do what it must not.
+    """
+
+    cdef tf_filter f
+    cdef tf_register *registers
+    cdef tf_instruction *instructions
+    cdef uint8_t *constants
+
+    def __cinit__(self, list inputs not None, list constants not None, str temporaries not None,
+                  list program not None):
+        cdef Py_ssize_t i, count = 2 * len(inputs) + len(constants) + len(temporaries) + 1
+        cdef int64_t at, scratch = 0
+        cdef bytes data
+        cdef const char *from_
+        if max(count, len(program)) > INT32_MAX:
+            raise ValueError("a program beyond all bounds")
+        self.registers = <tf_register *>PyMem_Malloc(count * sizeof(tf_register))
+        self.instructions = <tf_instruction *>PyMem_Malloc(max(len(program), 1) * sizeof(tf_instruction))
+        if self.registers is NULL or self.instructions is NULL:
+            raise MemoryError()
+        memset(self.registers, 0, count * sizeof(tf_register))
+        for i, (kind, width) in enumerate(inputs):
+            self.place(i, TF_IN_VALUES, kind, i, width, 1)
+            self.place(len(inputs) + i, TF_IN_NULLS, "b", i, 1, 1)
+        data, places = _packed(constants)
+        for i, (kind, values) in enumerate(constants):
+            self.place(2 * len(inputs) + i, TF_IN_CONSTANTS, kind, places[i], _width(kind), len(values))
+        for i, kind in enumerate(temporaries):
+            self.place(count - 1 - len(temporaries) + i, TF_IN_SCRATCH, kind, scratch, _width(kind), 1)
+            scratch += _width(kind) * TF_FILTER_PIECE
+        self.place(count - 1, TF_IN_KEEP, "b", 0, 1, 1)
+        for i, (name, to, a, b) in enumerate(program):
+            self.instructions[i].operation = _NUMBER_OF[name]
+            self.instructions[i].to = to
+            self.instructions[i].a = a
+            self.instructions[i].b = b
+        self.constants = <uint8_t *>PyMem_Malloc(max(len(data), 1))
+        if self.constants is NULL:
+            raise MemoryError()
+        from_ = data
+        memcpy(self.constants, from_, len(data))
+        self.f.registers, self.f.register_count = self.registers, count
+        self.f.program, self.f.length = self.instructions, len(program)
+        self.f.constants, self.f.constant_bytes = self.constants, len(data)
+        self.f.input_count, self.f.scratch_bytes = len(inputs), scratch
+        if tf_filter_check(&self.f) != 0:
+            raise ValueError("a program that must not run")
+
+    def __dealloc__(self):
+        PyMem_Free(self.registers)
+        PyMem_Free(self.instructions)
+        PyMem_Free(self.constants)
+
+    cdef int place(self, Py_ssize_t i, tf_register_place place, str kind, int64_t at, int64_t width,
+                   int64_t count) except -1:
+        cdef tf_register *r = &self.registers[i]
+        r.place, r.type, r.at, r.width, r.count = place, ord(kind), at, width, count
+        return 0
+
+    def evaluate(self, list values not None, list nulls not None, int64_t n):
+        """Which of `n` rows pass: a bytearray of 0 and 1.
+
+        Args:
+            values: A contiguous buffer of n native values for each input.
+            nulls: For each input None, or a buffer of n bytes: 1 for NULL, else 0.
+        """
+        cdef Py_ssize_t count = self.f.input_count, held = 0, i
+        cdef bytearray keep = bytearray(n)
+        cdef uint8_t *c_keep = keep
+        cdef void *scratch = NULL
+        cdef Py_buffer *views = NULL
+        cdef const void **pointers = NULL
+        if len(values) != count or len(nulls) != count:
+            raise ValueError(f"the filter has {count} inputs")
+        try:
+            views = <Py_buffer *>PyMem_Malloc((2 * count + 1) * sizeof(Py_buffer))
+            pointers = <const void **>PyMem_Malloc((2 * count + 1) * sizeof(void *))
+            scratch = PyMem_Malloc(tf_filter_scratch_bytes(&self.f))
+            if views is NULL or pointers is NULL or scratch is NULL:
+                raise MemoryError()
+            for i in range(2 * count):
+                buffer = values[i] if i < count else nulls[i - count]
+                pointers[i] = NULL
+                if buffer is None and i >= count:
+                    continue
+                PyObject_GetBuffer(buffer, &views[held], PyBUF_SIMPLE)
+                held += 1
+                pointers[i] = views[held - 1].buf
+                if views[held - 1].len != n * self.registers[i].width:
+                    raise ValueError(f"a buffer of {views[held - 1].len} bytes for {n} rows of "
+                                     f"{self.registers[i].width}")
+                if self.registers[i].type != b"s" and <size_t>pointers[i] % self.registers[i].width:
+                    raise ValueError("a buffer that is not aligned")
+            with nogil:
+                tf_filter_run(&self.f, pointers, <const uint8_t **>pointers + count, n, scratch, c_keep)
+        finally:
+            for i in range(held):
+                PyBuffer_Release(&views[i])
+            PyMem_Free(views)
+            PyMem_Free(pointers)
+            PyMem_Free(scratch)
+        return keep
+
+
+cdef int64_t _width(str kind) except -1:
+    return tf_filter_width(ord(kind))
+
+
+cdef tuple _packed(list constants):
+    """The constants of a program as C takes them, and where each is."""
+    formats = {"b": "B", "i": "q", "u": "Q", "d": "d"}
+    data, places = bytearray(), []
+    for kind, values in constants:
+        data += bytes((16 - len(data) % 16) % 16)
+        places.append(len(data))
+        if kind == "s":
+            at = len(data) + (len(values) + 1) * 8
+            offsets = [at]
+            for text in values:
+                offsets.append(offsets[-1] + len(text))
+            data += struct.pack(f"={len(offsets)}q", *offsets) + b"".join(values)
+        elif kind == "w":
+            data += b"".join([value.to_bytes(16, sys.byteorder, signed=True) for value in values])
+        else:
+            data += struct.pack(f"={len(values)}{formats[kind]}", *values)
+    return bytes(data), places

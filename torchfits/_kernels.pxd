@@ -2,7 +2,7 @@
 """Our C kernels, and what of the system goes with them: externs only."""
 
 from cpython.ref cimport PyObject
-from libc.stdint cimport int64_t, uint8_t
+from libc.stdint cimport int32_t, int64_t, uint8_t
 
 cdef extern from "_native/pixels.h" nogil:
     ctypedef enum tf_type:
@@ -225,6 +225,43 @@ cdef extern from "_native/memory.h" nogil:
     void tf_memory_give(tf_room room)
     void tf_memory_clear()
     size_t tf_memory_kept()
+
+cdef extern from "_native/filter.h" nogil:
+    ctypedef enum tf_register_place:
+        TF_IN_VALUES
+        TF_IN_NULLS
+        TF_IN_CONSTANTS
+        TF_IN_SCRATCH
+        TF_IN_KEEP
+    enum:
+        TF_FILTER_PIECE
+    ctypedef struct tf_register:
+        tf_register_place place
+        char type
+        int64_t at
+        int64_t width
+        int64_t count
+        int written
+    ctypedef struct tf_instruction:
+        int32_t operation
+        int32_t to
+        int32_t a
+        int32_t b
+    ctypedef struct tf_filter:
+        tf_register *registers
+        const tf_instruction *program
+        const uint8_t *constants
+        int32_t register_count
+        int32_t length
+        int32_t input_count
+        int64_t constant_bytes
+        int64_t scratch_bytes
+    const char *tf_filter_operation(int i, const char **types)
+    int64_t tf_filter_width(char type)
+    int tf_filter_check(tf_filter *filter)
+    size_t tf_filter_scratch_bytes(const tf_filter *filter)
+    void tf_filter_run(const tf_filter *filter, const void *const *values, const uint8_t *const *nulls, int64_t n,
+                       void *scratch, uint8_t *keep)
 
 cdef extern from "_native/guard.h" nogil:
     int tf_guard_install()
