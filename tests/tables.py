@@ -223,7 +223,7 @@ def cards_of(data: bytes, start: int) -> tuple[dict[str, str], int]:
 def slow_hdus(data: bytes) -> list[tuple[dict[str, str], int]]:
     """The cards and the place of the data of each HDU (section 4.4.1)."""
     found, start = [], 0
-    while start < len(data) and data[start : start + 1].strip(b" \0"):
+    while data[start : start + 6] in (b"SIMPLE", b"XTENSI"):
         cards, begin = cards_of(data, start)
         lengths = [int(cards[f"NAXIS{i}"]) for i in range(1, int(cards["NAXIS"]) + 1)]
         if cards.get("GROUPS") == "T" and lengths[:1] == [0]:

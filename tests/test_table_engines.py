@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gzip
 import itertools
-import math
-import warnings
 
 import fitsio
 import numpy as np
@@ -534,6 +532,8 @@ def same_values(found: object, theirs, rows: np.ndarray) -> None:
         texts = theirs if theirs.dtype.kind == "U" else np.char.decode(theirs, "ascii")
         assert torchfits.strings(values) == [text.rstrip() for text in texts.tolist()]
         return
+    if values.dtype == torch.int8:  # a scaled column to astropy
+        theirs = theirs.astype("i1")
     assert values.numpy().dtype == theirs.dtype.newbyteorder("=")
     assert values.numpy().shape == theirs.shape
     assert values.numpy().tobytes() == native_bytes(theirs)
@@ -542,15 +542,15 @@ def same_values(found: object, theirs, rows: np.ndarray) -> None:
 PICKS = np.array([5, -1, 0, 5, 200, 17, -333])
 
 
+@pytest.mark.parametrize("rows", [slice(None), slice(3, 200, 7), PICKS], ids=["all", "slice", "list"])
 @pytest.mark.parametrize("engine", ENGINES)
-def test_astropy_agrees(of_astropy, engine):
-    with fits.open(of_astropy) as f:
+def test_astropy_agrees(of_astropy, engine, rows):
+    with fits.open(of_astropy, memmap=False) as f:
         data = f[1].data
-        for rows in (slice(None), slice(3, 200, 7), PICKS):
-            found = read(of_astropy, engine, rows=rows)
-            assert list(found) == list(data.names)
-            for name, tensor in found.items():
-                same_values(tensor, data[name], np.arange(333)[rows])
+        found = read(of_astropy, engine, rows=rows)
+        assert list(found) == list(data.names)
+        for name, tensor in found.items():
+            same_values(tensor, data[name], np.arange(333)[rows])
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -564,16 +564,16 @@ def test_tables_of_astropy_agree(of_astropy, engine):
     assert found["E"].numpy().tobytes() == native_bytes(np.asarray(table["E"]))
 
 
+@pytest.mark.parametrize("rows", [slice(None), np.array([3, 30, 31, 200])], ids=["all", "list"])
 @pytest.mark.parametrize("engine", ENGINES)
-def test_fitsio_agrees(of_astropy, engine):
-    with fitsio.FITS(of_astropy) as f:
+def test_fitsio_agrees(of_astropy, engine, rows):
+    with fitsio.FITS(of_astropy, vstorage="object") as f:
         # bits are bytes to fitsio, and it warns of signed bytes
         names = [name for name in f[1].get_colnames() if name not in ("X", "SB")]
-        for rows in (slice(None), np.array([3, 30, 31, 200])):
-            found = read(of_astropy, engine, names, rows)
-            for name in names:
-                every = f[1].read(columns=[name])[name]
-                same_values(found[name], every, np.arange(333)[rows])
+        found = read(of_astropy, engine, names, rows)
+        for name in names:
+            every = f[1].read(columns=[name])[name]
+            same_values(found[name], every, np.arange(333)[rows])
 
 
 # ---------------------------------------------------------------------------- real tables
@@ -656,8 +656,8 @@ def test_real_tables_are_what_a_slow_reader_finds(name):
                 if isinstance(outcome(hdu, [column], slice(0, 1)), type):
                     continue
                 (slow,) = slow_table(data, hdu.index, only=rows, columns=[column]).columns
-                ((_, ends),) = hdu.read_table([column], slice(0, 4)).items(),
-                assert_column(ends[1], slow, range(len(rows))[:4])
+                (first,) = hdu.read_table([column], slice(0, 4)).values()
+                assert_column(first, slow, range(min(nrows, 4)))
                 if nrows > 8:
                     (last,) = hdu.read_table([column], slice(nrows - 4, None)).values()
                     assert_column(last, slow, range(4, 8))
