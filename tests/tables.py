@@ -189,7 +189,7 @@ class SlowColumn:
 
     name: str
     dtype: str
-    shape: tuple[int, ...]
+    shape: tuple[int, ...]  # of a cell; of arrays, the axes within
     cells: list[bytes]
     lengths: list[int] | None = None  # elements of each array, of P and Q
     nulls: list[bytes] | None = None  # a byte an element, of what can be null
@@ -263,12 +263,11 @@ def slow_table(
         width = {"P": 8, "Q": 16, "X": 0}.get(code, WIDTHS.get(code, 0)) * repeat
         width = -(-repeat // 8) if code == "X" else width
         if columns is None or i - 1 in columns:
-            null = cards.get(f"TNULL{i}", "")
             meaning = _Meaning(
                 element,
                 real(cards.get(f"TSCAL{i}", "1")),
                 real(cards.get(f"TZERO{i}", "0")),
-                int(null) if re.fullmatch(r"[+-]?\d+", null) and element in "BIJK" else None,
+                _null(cards.get(f"TNULL{i}", ""), element),
                 nan_nulls,
             )
             column = SlowColumn(cards.get(f"TTYPE{i}", f"COL{i}"), meaning.dtype, (), [])
@@ -276,8 +275,10 @@ def slow_table(
             column.nulls = [] if element == "L" or meaning.null is not None else None
             if code in "PQ":
                 column.lengths = []
+                # the slowest axis is as long as the array makes it
+                column.shape = _shape(cards.get(f"TDIM{i}", ""))[1:]
             else:
-                column.shape = _shape(cards.get(f"TDIM{i}", ""), code, repeat)
+                column.shape = _cell_shape(cards.get(f"TDIM{i}", ""), code, repeat)
             for row in rows:
                 at, count = start + row * row_bytes + offset, repeat
                 if column.lengths is not None:
@@ -299,10 +300,21 @@ def _descriptor(data: bytes, at: int, code: str) -> tuple[int, int]:
     return struct.unpack_from(">ii" if code == "P" else ">qq", data, at)
 
 
-def _shape(dims: str, code: str, repeat: int) -> tuple[int, ...]:
-    found = tuple(int(n) for n in re.findall(r"\d+", dims))
+def _null(text: str, code: str) -> int | None:
+    if code not in "BIJK" or not re.fullmatch(r"[+-]?\d+", text):
+        return None
+    lowest = 0 if code == "B" else -(2 ** (8 * WIDTHS[code] - 1))
+    return int(text) if 0 <= int(text) - lowest < 2 ** (8 * WIDTHS[code]) else None
+
+
+def _shape(dims: str) -> tuple[int, ...]:
+    return tuple(int(n) for n in re.findall(r"\d+", dims))[::-1]
+
+
+def _cell_shape(dims: str, code: str, repeat: int) -> tuple[int, ...]:
+    found = _shape(dims)
     if found and math.prod(found) == repeat:
-        return found[::-1]
+        return found
     return () if repeat == 1 and code not in "AX" else (repeat,)
 
 
@@ -370,9 +382,7 @@ class _Meaning:
         else:
             values = [float(n) * self.scale + self.zero for n in numbers]
         if self.nan_nulls and self.null is not None:
-            values = [
-                math.nan if n == self.null else value for n, value in zip(numbers, values, strict=True)
-            ]
+            values = [math.nan if n == self.null else value for n, value in zip(numbers, values, strict=True)]
         single = (SCALED.get(self.code) or DTYPES[self.code]) in ("float32", "complex64")
         return b"".join(map(_single if single else struct.Struct("<d").pack, values))
 
@@ -413,9 +423,10 @@ def assert_column(found: object, column: SlowColumn, rows: Sequence[int] | None 
         assert tuple(values.shape) == (len(rows), *column.shape), column.name
         assert values.is_contiguous()
     else:
-        expected = list(itertools.accumulate((column.lengths[row] for row in rows), initial=0))
+        each = math.prod(column.shape)
+        expected = list(itertools.accumulate((column.lengths[row] // each for row in rows), initial=0))
         assert offsets == expected, column.name
-        assert tuple(values.shape) == (expected[-1],)
+        assert tuple(values.shape) == (expected[-1], *column.shape)
     _assert_bytes(
         raw_bytes(values, any_nan=column.arithmetic),
         _canonical(b"".join(column.cells[row] for row in rows), column),

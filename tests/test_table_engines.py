@@ -203,7 +203,11 @@ SLICES = st.builds(
 
 
 @given(
-    made=some_tables(), choice=COLUMN_CHOICE, rows=SLICES | st.none(), packed=st.booleans(), mmap=st.booleans()
+    made=some_tables(),
+    choice=COLUMN_CHOICE,
+    rows=SLICES | st.none(),
+    packed=st.booleans(),
+    mmap=st.booleans(),
 )
 @settings(max_examples=150, deadline=None)
 def test_any_columns_and_slices(tmp_path_factory, made, choice, rows, packed, mmap):
@@ -237,7 +241,9 @@ def test_any_rows_in_any_order(tmp_path_factory, made, picks, packed, mmap, ragg
     for found in results:
         for column in slow_table(data).columns:
             assert_column(found[column.name], column, chosen)
-            assert isinstance(found[column.name], tuple) == (column.lengths is not None and ragged == "offsets")
+            assert isinstance(found[column.name], tuple) == (
+                column.lengths is not None and ragged == "offsets"
+            )
     for found, name in itertools.product(results, results[0]):
         assert_equal_bits(found[name], results[0][name])
     path.unlink()
@@ -383,7 +389,13 @@ def test_999_columns(tmp_path, engine, mmap):
 @pytest.mark.parametrize("mmap", [True, False])
 @pytest.mark.parametrize("engine", ENGINES)
 def test_rows_of_100_kilobytes(tmp_path, engine, mmap):
-    fields = [Field("J"), Field("E", 12_000, dims=(100, 120)), Field("I"), Field("A", 50_001), Field("X", 4001)]
+    fields = [
+        Field("J"),
+        Field("E", 12_000, dims=(100, 120)),
+        Field("I"),
+        Field("A", 50_001),
+        Field("X", 4001),
+    ]
     data = random_table(fields, 31)
     path = tmp_path / "t.fits"
     path.write_bytes(data)
@@ -413,7 +425,10 @@ def test_what_is_empty(tmp_path, engine, fields, nrows):
     check(path, data, [engine])
     slow = slow_table(data)
     lists = ([], [3, -1, 3] if nrows else [])
-    for rows, chosen in ((slice(5, 5), []), *((each, [row % max(nrows, 1) for row in each]) for each in lists)):
+    for rows, chosen in (
+        (slice(5, 5), []),
+        *((each, [row % max(nrows, 1) for row in each]) for each in lists),
+    ):
         found = read(path, engine, rows=rows)
         for column in slow.columns:
             assert_column(found[column.name], column, chosen)
