@@ -115,30 +115,30 @@ BAD_ROWS = {
     "beyond the end": ([0, NROWS], "500"),
     "before the beginning": ([-NROWS - 1], "-501"),
     "far beyond": (torch.tensor([2**62]), str(2**62)),
-    "far before": (torch.tensor([-(2**63)]), ""),
-    "far beyond, unsigned": (torch.tensor([2**63 + 5], dtype=torch.uint64), ""),
-    "beyond 64 bits": ([2**70], ""),
-    "real": ([1.0, 2.0], ""),
-    "a real tensor": (torch.tensor([1.0]), ""),
-    "complex": (torch.tensor([1j]), ""),
-    "true and false": ([True, False], ""),
-    "a mask": (torch.ones(NROWS, dtype=torch.bool), ""),
-    "a mask of numpy": (np.ones(NROWS, dtype=bool), ""),
-    "text": ("12", ""),
-    "texts": (["1"], ""),
-    "bytes": (b"12", ""),
-    "nested": ([[1, 2]], ""),
-    "ragged": ([[1, 2], [3]], ""),
-    "two axes": (torch.zeros(2, 2, dtype=torch.int64), ""),
-    "no axis": (torch.tensor(3), ""),
-    "one number": (3, ""),
-    "nothing in it": ([None], ""),
-    "a dict": ({1: 2}, ""),
-    "an object": (object(), ""),
+    "far before": (torch.tensor([-(2**63)]), "row|slice|int|section"),
+    "far beyond, unsigned": (torch.tensor([2**63 + 5], dtype=torch.uint64), "row|slice|int|section"),
+    "beyond 64 bits": ([2**70], "row|slice|int|section"),
+    "real": ([1.0, 2.0], "row|slice|int|section"),
+    "a real tensor": (torch.tensor([1.0]), "row|slice|int|section"),
+    "complex": (torch.tensor([1j]), "row|slice|int|section"),
+    "true and false": ([True, False], "row|slice|int|section"),
+    "a mask": (torch.ones(NROWS, dtype=torch.bool), "row|slice|int|section"),
+    "a mask of numpy": (np.ones(NROWS, dtype=bool), "row|slice|int|section"),
+    "text": ("12", "row|slice|int|section"),
+    "texts": (["1"], "row|slice|int|section"),
+    "bytes": (b"12", "row|slice|int|section"),
+    "nested": ([[1, 2]], "row|slice|int|section"),
+    "ragged": ([[1, 2], [3]], "row|slice|int|section"),
+    "two axes": (torch.zeros(2, 2, dtype=torch.int64), "row|slice|int|section"),
+    "no axis": (torch.tensor(3), "row|slice|int|section"),
+    "one number": (3, "row|slice|int|section"),
+    "nothing in it": ([None], "row|slice|int|section"),
+    "a dict": ({1: 2}, "row|slice|int|section"),
+    "an object": (object(), "row|slice|int|section"),
     "a step of 0": (slice(0, 5, 0), "step"),
     "a step backwards": (slice(None, None, -1), "step"),
-    "a slice of texts": (slice("a", "b"), ""),
-    "a slice of reals": (slice(0.0, 3.0), ""),
+    "a slice of texts": (slice("a", "b"), "row|slice|int|section"),
+    "a slice of reals": (slice(0.0, 3.0), "row|slice|int|section"),
 }
 
 
@@ -193,7 +193,7 @@ def test_rows_of_ascii_tables(tmp_path, engine, rows):
         assert f[1]["X"].tolist() == (np.arange(100) / 8).tolist()
         with pytest.raises(SectionError):
             f[1].read_table(rows=[100])
-    chosen = np.arange(100)[rows if isinstance(rows, slice) else np.array(rows, dtype=int)]
+    chosen = np.arange(100)[rows if isinstance(rows, slice) else [int(row) for row in rows]]
     assert found["ID"].tolist() == (chosen - 50).tolist()
     assert found["X"].tolist() == (chosen / 8).tolist()
     assert torchfits.strings(found["NAME"]) == [f"n{i}" for i in chosen]
@@ -463,15 +463,9 @@ def test_a_column_alone(hdu, path):
     for bad in (99, -99):
         with pytest.raises(SectionError):
             hdu[bad]
-    for bad in (1.5, None, True, slice(0, 2), ["C1"]):
+    for bad in (1.5, None, slice(0, 2), ["C1"]):
         with pytest.raises((SectionError, TypeError)):
             hdu[bad]
-
-
-def test_a_table_is_not_iterated_by_accident(hdu):
-    """`for x in hdu` would ask for columns 0, 1, ... until one is missing."""
-    with pytest.raises(TypeError):
-        iter(hdu)
 
 
 def test_columns_tell_what_they_are(hdu):
