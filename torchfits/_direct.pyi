@@ -34,7 +34,9 @@ class File:
 
 @disjoint_base
 class Conversion:
-    def __new__(cls, bitpix: int, scale: float, zero: float, blank: int | None, wanted: int) -> Self: ...
+    def __new__(
+        cls, bitpix: int, scale: float, zero: float, blank: int | None, wanted: int, real: bool = False
+    ) -> Self: ...
 
 def read_section(
     where: File | bytes,
@@ -76,6 +78,42 @@ class HduIndex:
     def finish(self) -> None: ...
     def __getitem__(self, i: int, /) -> tuple[Any, ...]: ...
 
+NUMBERS: int
+LOGICALS: int
+BITS: int
+
+# kind, offset, elements, conversion, column, null, its marks
+_Field = tuple[int, int, int, Conversion | None, tuple[int, int], int, tuple[int, int]]
+
+def read_rows(
+    where: File | bytes,
+    start: int,
+    row_bytes: int,
+    all_rows: int,
+    rows: range | tuple[int, int],
+    fields: list[_Field],
+    threads: int,
+    mmap: bool,
+) -> None: ...
+
+@disjoint_base
+class Heap:
+    def __new__(
+        cls, start: int, size: int, kind: int, conversion: Conversion | None, numbers: int
+    ) -> Self: ...
+    def check(self, descriptors: int, rows: int, most: int, ends: int) -> int: ...
+    def read(
+        self,
+        where: File | bytes,
+        descriptors: int,
+        rows: int,
+        ends: int,
+        address: int,
+        size: int,
+        threads: int,
+        mmap: bool,
+    ) -> None: ...
+
 FILE_DONE: int
 FILE_CHANGED: int
 
@@ -96,7 +134,7 @@ def gather_rows(
     which: int | tuple[bytes, int | None],
     header: bytes,
     row_bytes: int,
-    fields: list[tuple[int, int, Conversion, int, int]],
+    fields: list[_Field],
     first: Any,
     rows: Any,
     places: Any,
@@ -106,3 +144,16 @@ def card_value(header: bytes, at: int) -> Any: ...
 def read_cards(
     paths: list[bytes], which: int | tuple[bytes, int | None], keywords: list[bytes], threads: int
 ) -> tuple[bytearray, list[list[Any]]]: ...
+
+OPERATIONS: dict[str, str]
+
+@disjoint_base
+class Filter:
+    def __new__(
+        cls,
+        inputs: list[tuple[str, int]],
+        constants: list[tuple[str, list[Any]]],
+        temporaries: str,
+        program: list[tuple[str, int, int, int]],
+    ) -> Self: ...
+    def evaluate(self, values: list[Any], nulls: list[Any], n: int) -> bytearray: ...

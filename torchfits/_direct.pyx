@@ -3,12 +3,14 @@
 
 import errno
 import os
+import struct
+import sys
 
-from cpython.buffer cimport PyBuffer_FillInfo
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from libc.errno cimport errno as c_errno
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdint cimport INT32_MAX, int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy, memset
 from posix.unistd cimport close as c_close
 
@@ -17,6 +19,7 @@ from torchfits._kernels cimport (
     TF_AT_END,
     TF_AT_HDU,
     TF_AT_TROUBLE,
+    TF_BITS,
     TF_BF16,
     TF_BLOCK,
     TF_ROOM_FROM,
@@ -28,6 +31,7 @@ from torchfits._kernels cimport (
     TF_ENDS,
     TF_FILE_CHANGED,
     TF_FILE_DONE,
+    TF_FILTER_PIECE,
     TF_F16,
     TF_F32,
     TF_F64,
@@ -41,8 +45,15 @@ from torchfits._kernels cimport (
     TF_I32,
     TF_I64,
     TF_I8,
+    TF_LOGICALS,
+    TF_IN_CONSTANTS,
+    TF_IN_KEEP,
+    TF_IN_NULLS,
+    TF_IN_SCRATCH,
+    TF_IN_VALUES,
     TF_MEMORY,
     TF_NO_HEAD,
+    TF_NUMBERS,
     TF_REGULAR,
     TF_REMOVED,
     TF_SPECIAL,
@@ -55,19 +66,31 @@ from torchfits._kernels cimport (
     tf_cast,
     tf_change,
     tf_change_of,
+    tf_check_descriptors,
+    tf_column_width,
     tf_conversion,
     tf_conversion_of,
+    tf_conversion_to_real,
     tf_field,
+    tf_field_width,
     tf_file_kind,
     tf_files,
+    tf_filter,
+    tf_filter_check,
+    tf_filter_operation,
+    tf_filter_run,
+    tf_filter_scratch_bytes,
+    tf_filter_width,
     tf_gather_rows,
     tf_gathering,
     tf_guard_install,
     tf_head,
     tf_head_free,
     tf_header,
+    tf_heap,
     tf_identify,
     tf_identity,
+    tf_instruction,
     tf_is_named,
     tf_map,
     tf_memory_clear,
@@ -82,10 +105,15 @@ from torchfits._kernels cimport (
     tf_processor_quota,
     tf_read_cards,
     tf_read_cutouts,
+    tf_read_heap,
+    tf_read_rows,
     tf_read_section,
     tf_read_stack,
+    tf_register,
+    tf_register_place,
     tf_scan_at,
     tf_room,
+    tf_rows,
     tf_section,
     tf_section_add,
     tf_section_begin,
@@ -313,16 +341,19 @@ cdef class Conversion:
         bitpix, scale, zero, blank: BITPIX, BSCALE, BZERO and BLANK (None where there is none); 1, 0 and None
             for the stored numbers.
         wanted: Of `TYPES`.
+        real: Reals, with NaN for `blank`, also where scale and zero are a convention for integers.
     """
 
     cdef tf_conversion c
 
-    def __cinit__(self, int bitpix, double scale, double zero, blank, int wanted):
+    def __cinit__(self, int bitpix, double scale, double zero, blank, int wanted, bint real=False):
         if not 0 <= wanted < TF_TYPES:
             raise ValueError("no such type")
         cdef int64_t null = 0 if blank is None else blank
         if tf_conversion_of(&self.c, bitpix, scale, zero, blank is not None, null) != 0:
             raise ValueError(f"no BITPIX {bitpix}")
+        if real:
+            tf_conversion_to_real(&self.c, scale, zero, null)
         self.c.wanted = <tf_type>wanted
 
 
@@ -440,6 +471,148 @@ def read_cutouts(where, Conversion conversion not None, planes, corners, window,
     _check(outcome, "read the cutouts")
     bytes_.check_unchanged()
     return True
+
+
+# ---------------------------------------------------------------------------- tables
+
+# what a cell of a table holds
+NUMBERS = TF_NUMBERS
+LOGICALS = TF_LOGICALS
+BITS = TF_BITS
+
+
+cdef class _Fields:
+    """Fields of a table's rows and the columns that they become, checked against each other, for C."""
+
+    cdef tf_field *field
+    cdef int count
+
+    def __cinit__(self, list fields not None, int64_t row_bytes, int64_t places):
+        cdef tf_field *f
+        cdef Conversion conversion
+        cdef int64_t nulls_size
+        cdef size_t to, nulls
+        self.field = <tf_field *>PyMem_Malloc(max(len(fields), 1) * sizeof(tf_field))
+        if self.field is NULL:
+            raise MemoryError()
+        for kind, offset, count, conversion, (to, size), null, (nulls, nulls_size) in fields:
+            f = &self.field[self.count]
+            memset(f, 0, sizeof(tf_field))
+            f.kind, f.offset, f.count = kind, offset, count
+            if f.kind not in (TF_NUMBERS, TF_LOGICALS, TF_BITS) \
+                    or (f.kind == TF_NUMBERS) != (conversion is not None):
+                raise ValueError("cells that are none")
+            if conversion is not None:
+                f.conversion = conversion.c
+            f.to, f.nulls, f.null = <uint8_t *>to, <uint8_t *>nulls, null
+            if f.offset < 0 or f.count < 0 or f.count > 8 * row_bytes \
+                    or f.offset + tf_field_width(f) > row_bytes:
+                raise ValueError("a field outside the row")
+            if places * tf_column_width(f) > size:
+                raise ValueError("more rows than memory")
+            if nulls and (places * f.count > nulls_size or f.kind == TF_BITS):
+                raise ValueError("more rows than memory for their nulls")
+            self.count += 1
+
+    def __dealloc__(self):
+        PyMem_Free(self.field)
+
+
+def read_rows(where, int64_t start, int64_t row_bytes, int64_t all_rows, rows, list fields not None,
+              int threads, bint mmap):
+    """Read fields of some rows of a table into columns.
+
+    Args:
+        where, threads, mmap: As in `read_section`.
+        start, row_bytes, all_rows: Of the table: offset of the first row, bytes of a row, how many there are.
+        rows: A range, or (address, N) of int64: row numbers in any order.
+        fields: (NUMBERS, LOGICALS or BITS, offset in the row, elements, Conversion of numbers or None,
+            (address, bytes) of the column, the number that is null, (address, bytes) of a byte an element
+            that says whether it is null, or (0, 0)) each.
+
+    Raises:
+        FitsIOError: The file shrank or changed, or the system refused.
+    """
+    cdef tf_rows asked
+    cdef tf_outcome outcome
+    cdef size_t address
+    cdef int64_t i
+    cdef _Fields f
+    cdef _Bytes bytes_
+    asked.start, asked.row_bytes, asked.list, asked.first, asked.step = start, row_bytes, NULL, 0, 1
+    if isinstance(rows, range):
+        asked.first, asked.step, asked.count = rows.start, rows.step, len(rows)
+        if asked.count and (asked.first < 0 or asked.step < 1 or rows[-1] >= all_rows):
+            raise ValueError("rows that are not there")
+    else:
+        address, asked.count = rows
+        asked.list = <const int64_t *>address
+        for i in range(asked.count):
+            if not 0 <= asked.list[i] < all_rows:
+                raise ValueError("rows that are not there")
+    f = _Fields(fields, row_bytes, asked.count)
+    bytes_ = _Bytes(where, mmap)
+    if start < 0 or row_bytes < 1 or all_rows < 0 or (bytes_.source.size - start) // row_bytes < all_rows:
+        raise ValueError("a table of more bytes than there are")
+    with nogil:
+        outcome = tf_read_rows(&bytes_.source, &asked, f.field, f.count, threads)
+    _check(outcome, "read the table")
+    bytes_.check_unchanged()
+
+
+cdef class Heap:
+    """Where the arrays of a column of variable length lie, and what their elements become.
+
+    Args:
+        start, size: Offset and bytes of the heap.
+        kind: NUMBERS, LOGICALS or BITS.
+        conversion: Of numbers, or None.
+        numbers: How many make one element.
+    """
+
+    cdef tf_heap h
+
+    def __cinit__(self, int64_t start, int64_t size, kind, Conversion conversion, int numbers):
+        if start < 0 or not 0 <= size < <int64_t>1 << 55 or numbers not in (1, 2) \
+                or kind not in (NUMBERS, LOGICALS, BITS) or (kind == NUMBERS) != (conversion is not None):
+            raise ValueError("a heap that is none")
+        self.h.start, self.h.size, self.h.kind, self.h.numbers = start, size, kind, numbers
+        if conversion is not None:
+            self.h.conversion = conversion.c
+
+    def check(self, size_t descriptors, int64_t rows, int64_t most, size_t ends):
+        """Look at the descriptors of `rows` arrays: int64 (elements, offset in the heap) each, at an address.
+
+        Fills rows + 1 int64 at `ends` with the elements before each array, and of all. Returns the first row
+        whose descriptor points outside the heap, -1 where there is none, -2 where the arrays have more than
+        `most` elements together.
+        """
+        cdef int64_t found
+        with nogil:
+            found = tf_check_descriptors(&self.h, <const int64_t *>descriptors, rows, most, <int64_t *>ends)
+        return found
+
+    def read(self, where, size_t descriptors, int64_t rows, size_t ends, size_t address, size_t size,
+             int threads, bint mmap):
+        """Read the arrays, one after the other, into `size` bytes at `address`; the rest as in `check`.
+
+        Raises:
+            FitsIOError: The file shrank or changed, or the system refused.
+        """
+        cdef _Bytes bytes_ = _Bytes(where, mmap)
+        cdef tf_outcome outcome
+        cdef int64_t width = 1
+        if self.h.kind == TF_NUMBERS:
+            width = self.h.numbers * tf_width(self.h.conversion.wanted)
+        if self.check(descriptors, rows, size // width, ends) != -1:
+            raise ValueError("arrays outside the heap, or more than memory")
+        if self.h.start + self.h.size > bytes_.source.size:
+            raise ValueError("a heap of more bytes than there are")
+        with nogil:
+            outcome = tf_read_heap(&bytes_.source, &self.h, <const int64_t *>descriptors,
+                                   <const int64_t *>ends, rows, <void *>address, threads)
+        _check(outcome, "read the heap")
+        bytes_.check_unchanged()
 
 
 # ---------------------------------------------------------------------------- HDUs
@@ -669,7 +842,7 @@ def gather_rows(list paths not None, which, bytes header not None, int64_t row_b
     Args:
         paths, which: As in `read_stack`.
         header, row_bytes: Of a table whose layout is known; tables laid out in another way stay undone.
-        fields: (offset in the row, numbers, Conversion, address, bytes at the address) each.
+        fields: As in `read_rows`.
         first: Of each file, where in `rows` and `places` its own begin; one more at the end.
         rows: Counted from the end where negative.
         places: Which place of the memory each row goes to.
@@ -679,11 +852,9 @@ def gather_rows(list paths not None, which, bytes header not None, int64_t row_b
     """
     cdef _Files files = _Files(paths, which)
     cdef tf_gathering g
-    cdef tf_field *field = NULL
     cdef const uint8_t *c_header = header
-    cdef Conversion conversion
     cdef int64_t largest = -1, k
-    cdef size_t size
+    cdef _Fields f
     cdef Py_ssize_t i
     if first.shape[0] != len(paths) + 1 or rows.shape[0] != places.shape[0] or first[0] != 0 \
             or first[len(paths)] != rows.shape[0] or row_bytes < 1:
@@ -695,27 +866,14 @@ def gather_rows(list paths not None, which, bytes header not None, int64_t row_b
         if k < 0:
             raise ValueError("a place below 0")
         largest = max(largest, k)
-    try:
-        field = <tf_field *>PyMem_Malloc(max(len(fields), 1) * sizeof(tf_field))
-        if field is NULL:
-            raise MemoryError()
-        for i, (offset, count, conversion, address, size) in enumerate(fields):
-            field[i].offset, field[i].count, field[i].conversion = offset, count, conversion.c
-            field[i].to = <uint8_t *><size_t>address
-            if field[i].offset < 0 or field[i].count < 0 \
-                    or field[i].offset + field[i].count * <int64_t>tf_width(conversion.c.stored) > row_bytes:
-                raise ValueError("a field outside the row")
-            if (largest + 1) * field[i].count * tf_width(conversion.c.wanted) > size:
-                raise ValueError("more places than memory")
-        g.header, g.header_bytes, g.row_bytes = c_header, len(header) // TF_CARD * TF_CARD, row_bytes
-        g.fields, g.field = len(fields), field
-        g.first = &first[0]
-        g.rows = &rows[0] if rows.shape[0] else NULL
-        g.places = &places[0] if places.shape[0] else NULL
-        with nogil:
-            tf_gather_rows(&files.files, &g, threads)
-    finally:
-        PyMem_Free(field)
+    f = _Fields(fields, row_bytes, largest + 1)
+    g.header, g.header_bytes, g.row_bytes = c_header, len(header) // TF_CARD * TF_CARD, row_bytes
+    g.fields, g.field = f.count, f.field
+    g.first = &first[0]
+    g.rows = &rows[0] if rows.shape[0] else NULL
+    g.places = &places[0] if places.shape[0] else NULL
+    with nogil:
+        tf_gather_rows(&files.files, &g, threads)
     return files.done
 
 
@@ -845,3 +1003,163 @@ def read_cards(list paths not None, which, list keywords not None, int threads):
                 column[i] = card[:TF_CARD] if value is NotImplemented else value
         columns.append(column)
     return files.done, columns
+
+
+# ---------------------------------------------------------------------------- row filters
+
+
+cdef dict _operations():
+    cdef const char *types = NULL
+    cdef int i = 0
+    found = {}
+    while tf_filter_operation(i, &types) is not NULL:
+        found[tf_filter_operation(i, &types).decode()] = types.decode()
+        i += 1
+    return found
+
+
+# what a Filter can do: the name of an operation -> the types of its result and its operands
+OPERATIONS = _operations()
+
+cdef dict _NUMBER_OF = {name: i for i, name in enumerate(OPERATIONS)}
+
+
+cdef class Filter:
+    """The program of a row filter, as `torchfits.where` makes it.
+
+    Types are letters: 'b' logical, 'i' int64, 'u' uint64, 'w' integers of 128 bits, 'd' float64, 's' text. Registers
+    have numbers: the values of the inputs, their nulls, the constants, the temporaries, at last the result.
+
+    Args:
+        inputs: (type, bytes of a value) each.
+        constants: (type, values) each: one value, or several in rising order, a set. Texts as bytes.
+        temporaries: Their types.
+        program: (operation, register for the result, first operand, second operand or -1) each.
+
+    Raises:
+        ValueError: A program that would do what it must not.
+    """
+
+    cdef tf_filter f
+    cdef tf_register *registers
+    cdef tf_instruction *instructions
+    cdef uint8_t *constants
+
+    def __cinit__(self, list inputs not None, list constants not None, str temporaries not None,
+                  list program not None):
+        cdef Py_ssize_t i, count = 2 * len(inputs) + len(constants) + len(temporaries) + 1
+        cdef int64_t at, scratch = 0
+        cdef bytes data
+        cdef const char *from_
+        if max(count, len(program)) > INT32_MAX:
+            raise ValueError("a program beyond all bounds")
+        self.registers = <tf_register *>PyMem_Malloc(count * sizeof(tf_register))
+        self.instructions = <tf_instruction *>PyMem_Malloc(max(len(program), 1) * sizeof(tf_instruction))
+        if self.registers is NULL or self.instructions is NULL:
+            raise MemoryError()
+        memset(self.registers, 0, count * sizeof(tf_register))
+        for i, (kind, width) in enumerate(inputs):
+            self.place(i, TF_IN_VALUES, kind, i, width, 1)
+            self.place(len(inputs) + i, TF_IN_NULLS, "b", i, 1, 1)
+        data, places = _packed(constants)
+        for i, (kind, values) in enumerate(constants):
+            self.place(2 * len(inputs) + i, TF_IN_CONSTANTS, kind, places[i], _width(kind), len(values))
+        for i, kind in enumerate(temporaries):
+            self.place(count - 1 - len(temporaries) + i, TF_IN_SCRATCH, kind, scratch, _width(kind), 1)
+            scratch += _width(kind) * TF_FILTER_PIECE
+        self.place(count - 1, TF_IN_KEEP, "b", 0, 1, 1)
+        for i, (name, to, a, b) in enumerate(program):
+            self.instructions[i].operation = _NUMBER_OF[name]
+            self.instructions[i].to = to
+            self.instructions[i].a = a
+            self.instructions[i].b = b
+        self.constants = <uint8_t *>PyMem_Malloc(max(len(data), 1))
+        if self.constants is NULL:
+            raise MemoryError()
+        from_ = data
+        memcpy(self.constants, from_, len(data))
+        self.f.registers, self.f.register_count = self.registers, count
+        self.f.program, self.f.length = self.instructions, len(program)
+        self.f.constants, self.f.constant_bytes = self.constants, len(data)
+        self.f.input_count, self.f.scratch_bytes = len(inputs), scratch
+        if tf_filter_check(&self.f) != 0:
+            raise ValueError("a program that must not run")
+
+    def __dealloc__(self):
+        PyMem_Free(self.registers)
+        PyMem_Free(self.instructions)
+        PyMem_Free(self.constants)
+
+    cdef int place(self, Py_ssize_t i, tf_register_place place, str kind, int64_t at, int64_t width,
+                   int64_t count) except -1:
+        cdef tf_register *r = &self.registers[i]
+        r.place, r.type, r.at, r.width, r.count = place, ord(kind), at, width, count
+        return 0
+
+    def evaluate(self, list values not None, list nulls not None, int64_t n):
+        """Which of `n` rows pass: a bytearray of 0 and 1.
+
+        Args:
+            values: A contiguous buffer of n native values for each input.
+            nulls: For each input None, or a buffer of n bytes: 1 for NULL, else 0.
+        """
+        cdef Py_ssize_t count = self.f.input_count, held = 0, i
+        cdef bytearray keep = bytearray(n)
+        cdef uint8_t *c_keep = keep
+        cdef void *scratch = NULL
+        cdef Py_buffer *views = NULL
+        cdef const void **pointers = NULL
+        if len(values) != count or len(nulls) != count:
+            raise ValueError(f"the filter has {count} inputs")
+        try:
+            views = <Py_buffer *>PyMem_Malloc((2 * count + 1) * sizeof(Py_buffer))
+            pointers = <const void **>PyMem_Malloc((2 * count + 1) * sizeof(void *))
+            scratch = PyMem_Malloc(tf_filter_scratch_bytes(&self.f))
+            if views is NULL or pointers is NULL or scratch is NULL:
+                raise MemoryError()
+            for i in range(2 * count):
+                buffer = values[i] if i < count else nulls[i - count]
+                pointers[i] = NULL
+                if buffer is None and i >= count:
+                    continue
+                PyObject_GetBuffer(buffer, &views[held], PyBUF_SIMPLE)
+                held += 1
+                pointers[i] = views[held - 1].buf
+                if views[held - 1].len != n * self.registers[i].width:
+                    raise ValueError(f"a buffer of {views[held - 1].len} bytes for {n} rows of "
+                                     f"{self.registers[i].width}")
+                if self.registers[i].type != b"s" and <size_t>pointers[i] % self.registers[i].width:
+                    raise ValueError("a buffer that is not aligned")
+            with nogil:
+                tf_filter_run(&self.f, pointers, <const uint8_t **>pointers + count, n, scratch, c_keep)
+        finally:
+            for i in range(held):
+                PyBuffer_Release(&views[i])
+            PyMem_Free(views)
+            PyMem_Free(pointers)
+            PyMem_Free(scratch)
+        return keep
+
+
+cdef int64_t _width(str kind) except -1:
+    return tf_filter_width(ord(kind))
+
+
+cdef tuple _packed(list constants):
+    """The constants of a program as C takes them, and where each is."""
+    formats = {"b": "B", "i": "q", "u": "Q", "d": "d"}
+    data, places = bytearray(), []
+    for kind, values in constants:
+        data += bytes((16 - len(data) % 16) % 16)
+        places.append(len(data))
+        if kind == "s":
+            at = len(data) + (len(values) + 1) * 8
+            offsets = [at]
+            for text in values:
+                offsets.append(offsets[-1] + len(text))
+            data += struct.pack(f"={len(offsets)}q", *offsets) + b"".join(values)
+        elif kind == "w":
+            data += b"".join([value.to_bytes(16, sys.byteorder, signed=True) for value in values])
+        else:
+            data += struct.pack(f"={len(values)}{formats[kind]}", *values)
+    return bytes(data), places

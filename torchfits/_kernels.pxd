@@ -2,7 +2,7 @@
 """Our C kernels, and what of the system goes with them: externs only."""
 
 from cpython.ref cimport PyObject
-from libc.stdint cimport int64_t, uint8_t
+from libc.stdint cimport int32_t, int64_t, uint8_t
 
 cdef extern from "_native/pixels.h" nogil:
     ctypedef enum tf_type:
@@ -26,6 +26,7 @@ cdef extern from "_native/pixels.h" nogil:
         tf_type wanted
         int has_blank
     size_t tf_width(tf_type type)
+    void tf_conversion_to_real(tf_conversion *c, double scale, double zero, int64_t blank)
     int tf_conversion_of(tf_conversion *c, int bitpix, double scale, double zero, int has_blank,
                          int64_t blank)
     void tf_cast(tf_type to_type, void *to, tf_type from_type, const void *from_, size_t n)
@@ -108,6 +109,43 @@ cdef extern from "_native/header_scan.h" nogil:
         int64_t header_bytes
         int64_t data_bytes
 
+cdef extern from "_native/rows.h" nogil:
+    ctypedef enum tf_cell_kind:
+        TF_NUMBERS
+        TF_LOGICALS
+        TF_BITS
+    ctypedef struct tf_field:
+        tf_cell_kind kind
+        int64_t offset
+        int64_t count
+        tf_conversion conversion
+        uint8_t *to
+        uint8_t *nulls
+        int64_t null
+    int64_t tf_field_width(const tf_field *field)
+    int64_t tf_column_width(const tf_field *field)
+    ctypedef struct tf_rows:
+        int64_t start
+        int64_t row_bytes
+        int64_t first
+        int64_t step
+        int64_t count
+        const int64_t *list
+    tf_outcome tf_read_rows(const tf_source *source, const tf_rows *rows, const tf_field *fields, int count,
+                            int threads)
+
+cdef extern from "_native/heap.h" nogil:
+    ctypedef struct tf_heap:
+        int64_t start
+        int64_t size
+        tf_cell_kind kind
+        tf_conversion conversion
+        int numbers
+    int64_t tf_check_descriptors(const tf_heap *heap, const int64_t *descriptors, int64_t n, int64_t most,
+                                 int64_t *ends)
+    tf_outcome tf_read_heap(const tf_source *source, const tf_heap *heap, const int64_t *descriptors,
+                            const int64_t *ends, int64_t n, void *to, int threads)
+
 cdef extern from "_native/files.h" nogil:
     ctypedef struct tf_head:
         int fd
@@ -142,11 +180,6 @@ cdef extern from "_native/files.h" nogil:
         int any_values
         tf_type wanted
         tf_section section
-        uint8_t *to
-    ctypedef struct tf_field:
-        int64_t offset
-        int64_t count
-        tf_conversion conversion
         uint8_t *to
     ctypedef struct tf_gathering:
         const uint8_t *header
@@ -192,6 +225,43 @@ cdef extern from "_native/memory.h" nogil:
     void tf_memory_give(tf_room room)
     void tf_memory_clear()
     size_t tf_memory_kept()
+
+cdef extern from "_native/filter.h" nogil:
+    ctypedef enum tf_register_place:
+        TF_IN_VALUES
+        TF_IN_NULLS
+        TF_IN_CONSTANTS
+        TF_IN_SCRATCH
+        TF_IN_KEEP
+    enum:
+        TF_FILTER_PIECE
+    ctypedef struct tf_register:
+        tf_register_place place
+        char type
+        int64_t at
+        int64_t width
+        int64_t count
+        int written
+    ctypedef struct tf_instruction:
+        int32_t operation
+        int32_t to
+        int32_t a
+        int32_t b
+    ctypedef struct tf_filter:
+        tf_register *registers
+        const tf_instruction *program
+        const uint8_t *constants
+        int32_t register_count
+        int32_t length
+        int32_t input_count
+        int64_t constant_bytes
+        int64_t scratch_bytes
+    const char *tf_filter_operation(int i, const char **types)
+    int64_t tf_filter_width(char type)
+    int tf_filter_check(tf_filter *filter)
+    size_t tf_filter_scratch_bytes(const tf_filter *filter)
+    void tf_filter_run(const tf_filter *filter, const void *const *values, const uint8_t *const *nulls, int64_t n,
+                       void *scratch, uint8_t *keep)
 
 cdef extern from "_native/guard.h" nogil:
     int tf_guard_install()

@@ -142,6 +142,23 @@ def check_out(out: torch.Tensor, shape: Sequence[int], dtype: torch.dtype) -> to
     return out
 
 
+def integers(values: object, what: str) -> torch.Tensor:
+    """`values`, a tensor or what torch makes one of, as int64 on the host; TypeError for other numbers."""
+    if not getattr(getattr(values, "dtype", None), "isnative", True):
+        values = values.astype(values.dtype.newbyteorder("="))  # type: ignore[attr-defined]  # of numpy
+    try:
+        found = torch.as_tensor(values, device="cpu")
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise TypeError(f"{what}: {error}") from None
+    if found.numel() == 0 and found.ndim == 1:
+        return torch.empty((0,), dtype=torch.int64, device="cpu")
+    if found.dtype == torch.bool or found.is_floating_point() or found.is_complex():
+        raise TypeError(f"{what} must be integers, not {found.dtype}")
+    if found.dtype == torch.uint64:  # what does not fit stays far outside
+        return found.view(torch.int64).where(found.view(torch.int64) >= 0, 2**63 - 1)
+    return found.to(torch.int64)
+
+
 def address(tensor: torch.Tensor) -> tuple[int, int]:
     """(address, bytes) of a contiguous CPU tensor, for the C layers to write into or read from."""
     if not tensor.is_cpu or not tensor.is_contiguous():

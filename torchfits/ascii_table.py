@@ -15,49 +15,46 @@ from torchfits.layout import Column
 _GAP_AFTER_SIGN = re.compile(rb"^([+-])\s+")
 
 
-def parse_column(rows: bytes, row_bytes: int, column: Column, first: int) -> torch.Tensor:
-    """The values of one column from the bytes of whole rows, the first of which is row `first` of the table.
+def parse_column(
+    rows: bytes, row_bytes: int, column: Column, numbers: range | torch.Tensor, dtype: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The values of one column, and which of them are null, from the bytes of whole rows with these numbers.
 
-    A gives uint8 (rows, width); I int64, or float64 where scaled; F, E and D float64. Blank fields and
-    those equal to TNULL are NaN in floats and 0 in integers.
+    A gives uint8 (rows, width), the others `dtype`. Blank fields and those equal to TNULL are null: NaN in
+    floats and 0 in integers.
 
     Raises:
         FitsFormatError: A field that is no number, or an integer beyond 64 bits; names column and row.
     """
     fields = [rows[i : i + column.width] for i in range(column.offset, len(rows), row_bytes)]
     if column.code == "A":
-        flat = (
-            torch.frombuffer(bytearray(b"".join(fields)), dtype=torch.uint8)
-            if fields and column.width
-            else None
-        )
-        return (
-            torch.zeros(len(fields), column.width, dtype=torch.uint8, device="cpu")
-            if flat is None
-            else flat.reshape(-1, column.width)
-        )
+        text = torch.zeros(len(numbers), column.width, dtype=torch.uint8, device="cpu")
+        if text.numel():
+            text.copy_(torch.frombuffer(bytearray(b"".join(fields)), dtype=torch.uint8).view(text.shape))
+        return text, torch.zeros(len(numbers), dtype=torch.bool, device="cpu")
     scaled = column.scale != 1 or column.zero != 0
     null = column.null.encode("latin-1").strip() if isinstance(column.null, str) else None
-    whole = column.code == "I"
-    parse = _integer if whole else _real_parser(column)
+    parse = _integer if column.code == "I" else _real_parser(column)
     values: list = []
+    marks: list[bool] = []
     repaired = 0
-    for row, field in enumerate(fields, first):
-        text = field.strip(b" \0")
-        if not text or text == null:
-            values.append(0 if whole and not scaled else math.nan)
+    for i, field in enumerate(fields):
+        text_of = field.strip(b" \0")
+        marks.append(not text_of or text_of == null)
+        if marks[-1]:
+            values.append(math.nan if dtype.is_floating_point else 0)
             continue
         try:
-            value = parse(text)
+            value = parse(text_of)
         except ValueError:
-            text, changes = _GAP_AFTER_SIGN.subn(rb"\1", text)
+            text_of, changes = _GAP_AFTER_SIGN.subn(rb"\1", text_of)
             try:
-                value = parse(text)
+                value = parse(text_of)
             except ValueError:
                 changes = 0
             if not changes:
                 raise FitsFormatError(
-                    f"column {column.name!r}, row {row}: {field!r} is no {column.tform} number"
+                    f"column {column.name!r}, row {int(numbers[i])}: {field!r} is no {column.tform} number"
                 ) from None
             repaired += 1
         values.append(value * column.scale + column.zero if scaled else value)
@@ -68,14 +65,13 @@ def parse_column(rows: bytes, row_bytes: int, column: Column, first: int) -> tor
             stacklevel=4,
         )
     try:
-        return torch.tensor(
-            values, dtype=torch.int64 if whole and not scaled else torch.float64, device="cpu"
-        )
+        found = torch.tensor(values, dtype=dtype, device="cpu")
     except (OverflowError, RuntimeError, ValueError):  # which of them depends on the release of torch
-        row = next(i for i, value in enumerate(values) if not -(2**63) <= value < 2**63)
+        i = next(i for i, value in enumerate(values) if not -(2**63) <= value < 2**63)
         raise FitsFormatError(
-            f"column {column.name!r}, row {first + row}: {values[row]} is beyond 64 bits"
+            f"column {column.name!r}, row {int(numbers[i])}: {values[i]} is beyond 64 bits"
         ) from None
+    return found, torch.tensor(marks, dtype=torch.bool, device="cpu")
 
 
 def _integer(text: bytes) -> int:

@@ -33,6 +33,7 @@ from torchfits._tensors import (
     deliver,
     threads,
 )
+from torchfits.columns import cells_of, dtype_of
 from torchfits.errors import (
     FitsError,
     FitsFormatError,
@@ -44,7 +45,7 @@ from torchfits.errors import (
 from torchfits.hdulist import HDUList, Key, open
 from torchfits.header import Card
 from torchfits.image import ImageHDU
-from torchfits.layout import ImageLayout, Section, axes_of, resolve_section
+from torchfits.layout import Column, ImageLayout, Section, axes_of, resolve_section
 from torchfits.source import Path, file_path
 from torchfits.table import TableHDU
 
@@ -325,19 +326,19 @@ def gather(
                 )
         file._opened().check_data(first._hdu)
         result = {
-            column.name: allocate((len(rows), *column.shape), first._dtype(column)) for column in chosen
+            column.name: allocate((len(rows), *column.shape), dtype_of(column, first._hdu.kind))
+            for column in chosen
         }
         # by HDU and by file: (row, its place in the result)
         wanted: dict[Key, dict[str | bytes, list[tuple[int, int]]]] = {}
         for place, (path, hdu, row) in enumerate(rows):
             wanted.setdefault(hdu, {}).setdefault(path, []).append((row, place))
         for hdu, files in wanted.items():
-            done = _gather_plain(first, result, hdu, files)
+            done = _gather_plain(first, chosen, result, hdu, files)
             for (path, places), finished in zip(files.items(), done, strict=True):
                 if finished != FILE_DONE:
                     _check_unchanged(finished, path)
                     _gather_one(path, hdu, places, result)
-        first._finish_logicals(result)
     return result
 
 
@@ -350,19 +351,21 @@ def _table_of(file: HDUList, hdu: Key) -> TableHDU:
 
 def _gather_plain(
     first: TableHDU,
+    columns: list[Column],
     result: dict[str, torch.Tensor],
     hdu: Key,
     files: dict[str | bytes, list[tuple[int, int]]],
 ) -> Sequence[int]:
     """Read what our kernels can from tables like `first`; which files that were."""
-    which, fields = _which(hdu), first._fields(result)
+    which, layout = _which(hdu), first._table()
     asked = [each for places in files.values() for each in places]
-    if which is None or fields is None or not all(-(2**63) <= row < 2**63 for row, _ in asked):
+    plain = first._hdu.kind == "bintable" and layout.row_bytes and not any(each.problem for each in columns)
+    if which is None or not plain or not all(-(2**63) <= row < 2**63 for row, _ in asked):
         return bytes(len(files))
+    fields = [cells_of(column, result[column.name]).field(0, None) for column in columns]
     starts = array("q", [0])
     for places in files.values():
         starts.append(starts[-1] + len(places))
-    layout = first._table()
     return gather_rows(
         [os.fsencode(path) for path in files],
         which,

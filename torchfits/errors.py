@@ -96,6 +96,10 @@ class SectionError(FitsFormatError, IndexError):
     """A section, row slice or column name that the data do not have."""
 
 
+class FilterError(FitsFormatError):
+    """A row filter that cannot be understood, or that does not fit the columns; shows the place."""
+
+
 class KeywordMissing(FitsError, KeyError):
     """A header lacks the keyword asked for."""
 

@@ -27,6 +27,7 @@ from torchfits._tensors import (
     deliver,
     element_bytes,
     element_of,
+    integers,
     threads,
     value_dtype,
 )
@@ -382,23 +383,13 @@ def _windows(positions: Any, size: Any, anchor: str) -> tuple[torch.Tensor, tupl
             raise FitsFormatError(f"windows of {rows} x {columns} pixels")
     if anchor not in ("corner", "center"):
         raise FitsFormatError(f"anchor {anchor!r}: 'corner' or 'center'")
-    if not getattr(getattr(positions, "dtype", None), "isnative", True):
-        positions = positions.astype(positions.dtype.newbyteorder("="))  # numpy's, from a table
-    try:
-        found = torch.as_tensor(positions, device="cpu")
-    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-        raise TypeError(f"positions are (N, 2) integers: {error}") from None
-    if found.numel() == 0 and found.ndim == 1:
-        found = torch.empty((0, 2), dtype=torch.int64, device="cpu")
-    if found.dtype == torch.bool or found.is_floating_point() or found.is_complex():
-        raise TypeError(f"positions must be integers, not {found.dtype}; round them first")
+    found = integers(positions, "positions")
+    if found.ndim == 1 and not len(found):
+        found = found.view(0, 2)
     if found.ndim != 2 or found.shape[1] != 2:
         raise FitsFormatError(f"positions must be of shape (N, 2), not {tuple(found.shape)}")
     # far outside is far outside, and nothing may overflow
-    corners = found.to(torch.int64)
-    if found.dtype == torch.uint64:
-        corners = corners.where(corners >= 0, 1 << 62)
-    corners = corners.clamp(-(1 << 62), 1 << 62)
+    corners = found.clamp(-(1 << 62), 1 << 62)
     if anchor == "center":
         corners = corners - torch.tensor([rows // 2, columns // 2], device="cpu")
     return corners.contiguous(), (rows, columns)

@@ -547,15 +547,16 @@ def _binary_column(header: Header, i: int, offset: int) -> Column:
 
 def _cell_shape(header: Header, i: int, column: Column) -> tuple[int, ...]:
     if column.code in "PQ":
-        return ()
+        # that of one array; the slowest axis is as long as the array makes it
+        dims = _dims(header.get(f"TDIM{i}"))
+        return tuple(reversed(dims[:-1]))
     if column.repeat == 1 and column.code not in "AX" and f"TDIM{i}" not in header:
         return ()
     text = header.get(f"TDIM{i}")
     if text is None:
         return (column.repeat,)
-    match = _TDIM.match(text) if isinstance(text, str) else None
-    dims = [int(n) for n in match[1].split(",")] if match else []
-    if not dims or math.prod(dims) > column.repeat or len(dims) > 63:
+    dims = _dims(text)
+    if not dims or math.prod(dims) > column.repeat:
         warnings.warn(
             f"TDIM{i} = {text!r} does not fit TFORM{i} = {column.tform!r}; ignored", FitsWarning, stacklevel=4
         )
@@ -568,6 +569,13 @@ def _cell_shape(header: Header, i: int, column: Column) -> tuple[int, ...]:
         )
         return (column.repeat,)
     return tuple(reversed(dims))
+
+
+def _dims(text: object) -> list[int]:
+    """The axes that a TDIMn tells, in FITS order; none where it is nonsense."""
+    match = _TDIM.match(text) if isinstance(text, str) else None
+    dims = [int(n) for n in match[1].split(",")] if match else []
+    return dims if len(dims) <= 63 and math.prod(dims) <= MAX_OFFSET else []
 
 
 def _ascii_column(header: Header, i: int, _offset: int) -> Column:
@@ -592,8 +600,10 @@ def _describe(header: Header, i: int, column: Column) -> None:
     except FitsFormatError as error:
         column.problem = error.message
     null = header.get(f"TNULL{i}")
+    code = column.element or column.code
     if column.code in "BIJKPQ" and isinstance(null, int) and not isinstance(null, bool):
-        column.null = null
+        # what no stored number can be is no null
+        column.null = null if code in "BIJK" and _fits(null, 8 * ELEMENT_BYTES[code]) else None
     elif column.code in "AFED" or isinstance(null, str):
         column.null = None if null is None else str(null)
 

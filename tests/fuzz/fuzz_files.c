@@ -333,6 +333,7 @@ typedef struct {
 static void choose_column(input *in, column *c, arena *place, int64_t row_bytes, int64_t places)
 {
     static const int bitpix[] = {8, 16, 32, 64, -32, -64};
+    memset(&c->field, 0, sizeof c->field);
     c->meaning = (meaning){bitpix[take_within(in, 0, 5)], 1, 0, 0, 0, TF_U8};
     const int64_t width = abs(c->meaning.bitpix) / 8;
     if (width > row_bytes)

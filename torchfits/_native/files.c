@@ -277,23 +277,14 @@ static int is_same_table(const uint8_t *a, size_t a_bytes, const uint8_t *b, siz
     }
 }
 
-static void put_row(const tf_gathering *g, const uint8_t *row, int64_t place)
-{
-    for (int k = 0; k < g->fields; k++) {
-        const tf_field *field = &g->field[k];
-        const size_t width = tf_width(field->conversion.stored);
-        uint8_t *to = field->to + place * field->count * (int64_t)tf_width(field->conversion.wanted);
-        tf_convert(&field->conversion, to, row + field->offset, width, (size_t)field->count);
-    }
-}
-
 static int gather_one(tf_head *head, uint8_t *row, const files_job *job, int64_t i)
 {
     const tf_gathering *g = job->gathering;
     tf_header header;
     tf_outcome outcome;
     const int64_t start = go_to(head, job->files->paths[i], &job->files->which, FIRST_READ, &header);
-    if (start < 0 || header.kind != TF_HDU_BINTABLE || header.naxis != 2 || header.axes[0] != g->row_bytes ||
+    if (start < 0 || header.kind != TF_HDU_BINTABLE || header.bitpix != 8 || header.naxis != 2 ||
+        header.gcount != 1 || header.axes[0] != g->row_bytes ||
         !is_same_table(g->header, g->header_bytes, tf_head_bytes(head, start), (size_t)header.header_bytes))
         return -1;
     const int64_t data = start + header.header_bytes, end = data + header.data_bytes;
@@ -305,9 +296,9 @@ static int gather_one(tf_head *head, uint8_t *row, const files_job *job, int64_t
             return -1;
         const int64_t offset = data + at * g->row_bytes;
         if (offset >= head->at && offset + g->row_bytes <= head->at + (int64_t)head->have)
-            put_row(g, tf_head_bytes(head, offset), g->places[k]);
+            tf_put_row(tf_head_bytes(head, offset), g->field, g->fields, g->places[k]);
         else if (tf_pread(head->fd, row, (size_t)g->row_bytes, offset, &outcome) == 0)
-            put_row(g, row, g->places[k]);
+            tf_put_row(row, g->field, g->fields, g->places[k]);
         else
             return -1;
     }

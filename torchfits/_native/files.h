@@ -4,6 +4,7 @@
 
 #include "header_scan.h"
 #include "local_file.h"
+#include "rows.h"
 #include "section.h"
 
 /* The last bytes read of a file whose headers are looked at. */
@@ -67,13 +68,6 @@ typedef struct {
 
 /* Plain images into one array. */
 void tf_read_stack(const tf_files *files, const tf_stack *stack, int threads);
-
-/* Numbers in a row of a table that become elements of a tensor. */
-typedef struct {
-    int64_t offset, count; /* the first byte in the row; how many numbers */
-    tf_conversion conversion;
-    uint8_t *to;           /* place after place */
-} tf_field;
 
 /* Rows of tables that are laid out as one that is known. */
 typedef struct {

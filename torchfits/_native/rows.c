@@ -1,0 +1,392 @@
+#include "rows.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* bytes of cells that are converted at a time: they stay in the first cache */
+#define CELLS 16384
+/* rows that are done together at most, and their bytes, which stay in the second */
+#define BLOCK_ROWS 4096
+#define BLOCK_BYTES ((int64_t)1 << 19)
+/* less is not worth a thread */
+#define SMALL_JOB ((int64_t)1 << 20)
+
+static int64_t least(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+static int64_t greatest(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* ---------------------------------------------------------------------------- cells */
+
+static int64_t stored_width(const tf_field *field)
+{
+    return field->kind == TF_NUMBERS ? (int64_t)tf_width(field->conversion.stored) : 1;
+}
+
+int64_t tf_field_width(const tf_field *field)
+{
+    return field->kind == TF_BITS ? (field->count + 7) / 8 : field->count * stored_width(field);
+}
+
+static int64_t element_width(const tf_field *field)
+{
+    return field->kind == TF_NUMBERS ? (int64_t)tf_width(field->conversion.wanted) : 1;
+}
+
+int64_t tf_column_width(const tf_field *field)
+{
+    return field->count * element_width(field);
+}
+
+/* Some rows in memory: byte `k` of row i is bytes[(at ? at[i] : i * stride) + k - origin]. */
+typedef struct {
+    const uint8_t *bytes;
+    const int64_t *at;
+    int64_t stride, origin, count;
+    int64_t place;         /* in the columns, of the first one; the others follow */
+    const int64_t *places; /* or, unless NULL, of each */
+} row_block;
+
+#define TAKE(width)                                                                                                    \
+    for (int64_t i = 0; i < count; i++)                                                                                \
+    memcpy(out + i * (width), from + (b->at ? b->at[first + i] : i * b->stride), width)
+
+/* `width` bytes from `offset` of rows [first, first + count) of a block, without gaps. */
+static void take_cells(const row_block *b, int64_t first, int64_t count, int64_t offset, int64_t width, void *to)
+{
+    uint8_t *out = to;
+    const uint8_t *from = b->bytes + ((b->at ? 0 : first * b->stride) + offset - b->origin);
+    switch (width) {
+    case 1:
+        TAKE(1);
+        break;
+    case 2:
+        TAKE(2);
+        break;
+    case 4:
+        TAKE(4);
+        break;
+    case 8:
+        TAKE(8);
+        break;
+    default:
+        TAKE((size_t)width);
+    }
+}
+
+#undef TAKE
+
+static void convert(const tf_field *field, uint8_t *to, const uint8_t *cells, int64_t rows)
+{
+    const int64_t bytes = (field->count + 7) / 8;
+    switch (field->kind) {
+    case TF_NUMBERS:
+        tf_convert(&field->conversion, to, cells, (size_t)stored_width(field), (size_t)(rows * field->count));
+        break;
+    case TF_LOGICALS:
+        for (int64_t i = 0; i < rows * field->count; i++)
+            to[i] = cells[i] == 'T' || cells[i] == 1;
+        break;
+    case TF_BITS:
+        for (int64_t row = 0; row < rows; row++, cells += bytes, to += field->count)
+            for (int64_t i = 0; i < field->count; i++)
+                to[i] = cells[i / 8] >> (7 - i % 8) & 1;
+    }
+}
+
+static void mark_nulls(const tf_field *field, uint8_t *marks, const uint8_t *cells, int64_t n)
+{
+    const int64_t width = stored_width(field);
+    for (int64_t i = 0; i < n; i++, cells += width) {
+        /* all but bytes have a sign */
+        uint64_t value = width > 1 && cells[0] > 127 ? ~(uint64_t)0 : 0;
+        for (int64_t k = 0; k < width; k++)
+            value = value << 8 | cells[k];
+        marks[i] = value == (uint64_t)field->null;
+    }
+}
+
+/* `count` runs of `width` bytes each to their places. */
+static void scatter(uint8_t *to, int64_t pitch, const int64_t *places, const void *from, int64_t width, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++)
+        memcpy(to + places[i] * pitch, (const uint8_t *)from + i * width, (size_t)width);
+}
+
+void tf_put_row(const uint8_t *row, const tf_field *fields, int count, int64_t place)
+{
+    for (int i = 0; i < count; i++) {
+        const tf_field *field = &fields[i];
+        convert(field, field->to + place * tf_column_width(field), row + field->offset, 1);
+        if (field->nulls)
+            mark_nulls(field, field->nulls + place * field->count, row + field->offset, field->count);
+    }
+}
+
+/* A field, or a part of a long one: at most CELLS bytes wide. */
+typedef struct {
+    tf_field field;
+    int64_t pitch, nulls_pitch; /* from one row to the next in the columns */
+} part;
+
+static void put_part(const row_block *b, const part *p)
+{
+    const tf_field *field = &p->field;
+    const int64_t width = tf_field_width(field), out = tf_column_width(field);
+    /* a part of a long cell does not go on with the next row */
+    const int64_t most = p->pitch != out ? 1 : greatest(CELLS / greatest(width, out), 1);
+    uint64_t cells[CELLS / 8], values[CELLS / 8], marks[CELLS / 8];
+    int64_t n;
+
+    for (int64_t first = 0; first < b->count; first += n) {
+        n = least(most, b->count - first);
+        const int64_t place = b->places ? b->places[first] : b->place + first;
+        /* rows that go anywhere are converted here, and then sent there */
+        const int apart = b->places && n > 1;
+        take_cells(b, first, n, field->offset, width, cells);
+        convert(field, apart ? (uint8_t *)values : field->to + place * p->pitch, (const uint8_t *)cells, n);
+        if (apart)
+            scatter(field->to, p->pitch, b->places + first, values, out, n);
+        if (!field->nulls)
+            continue;
+        mark_nulls(field, apart ? (uint8_t *)marks : field->nulls + place * p->nulls_pitch, (const uint8_t *)cells,
+                   n * field->count);
+        if (apart)
+            scatter(field->nulls, p->nulls_pitch, b->places + first, marks, field->count, n);
+    }
+}
+
+/* ---------------------------------------------------------------------------- groups of fields that lie together */
+
+typedef struct {
+    int64_t low, high; /* bytes of the row */
+    int first, count;  /* parts */
+} group;
+
+typedef struct {
+    part *parts; /* of all fields, in the order of their offsets */
+    group *groups;
+    int64_t widest;
+    int count;
+} plan;
+
+static int by_offset(const void *a, const void *b)
+{
+    const part *x = a, *y = b;
+    return (x->field.offset > y->field.offset) - (x->field.offset < y->field.offset);
+}
+
+/* The parts of a field; gives their number, and themselves unless `to` is NULL. */
+static int64_t split(const tf_field *field, part *to)
+{
+    const int64_t most = field->kind == TF_BITS ? CELLS * 8 : CELLS / stored_width(field);
+    int64_t n = 0;
+    for (int64_t done = 0; done < field->count; done += most, n++) {
+        if (!to)
+            continue;
+        to[n] = (part){*field, tf_column_width(field), field->count};
+        to[n].field.count = least(most, field->count - done);
+        to[n].field.offset += field->kind == TF_BITS ? done / 8 : done * stored_width(field);
+        to[n].field.to += done * element_width(field);
+        if (field->nulls)
+            to[n].field.nulls += done;
+    }
+    return n;
+}
+
+static void forget(plan *p)
+{
+    free(p->parts);
+    free(p->groups);
+}
+
+/* 0, or -1 where there is no memory. */
+static int make_plan(plan *p, const tf_field *fields, int count)
+{
+    int64_t n = 0, k = 0;
+    for (int i = 0; i < count; i++)
+        n += split(&fields[i], NULL);
+    p->parts = malloc((size_t)greatest(n, 1) * sizeof *p->parts);
+    p->groups = malloc((size_t)greatest(n, 1) * sizeof *p->groups);
+    if (!p->parts || !p->groups || n > INT32_MAX) {
+        forget(p);
+        return -1;
+    }
+    for (int i = 0; i < count; i++)
+        k += split(&fields[i], p->parts + k);
+    qsort(p->parts, (size_t)n, sizeof *p->parts, by_offset);
+    for (int i = 0; i < n; i++) {
+        const tf_field *field = &p->parts[i].field;
+        const int64_t low = field->offset, high = low + tf_field_width(field);
+        group *last = p->count > 0 ? &p->groups[p->count - 1] : NULL;
+        if (!last || low > last->high + TF_GAP || high - last->low > TF_BUFFER) {
+            p->groups[p->count++] = (group){low, high, i, 1};
+        } else {
+            last->high = greatest(last->high, high);
+            last->count++;
+        }
+    }
+    for (int i = 0; i < p->count; i++)
+        p->widest = greatest(p->widest, p->groups[i].high - p->groups[i].low);
+    return 0;
+}
+
+/* ---------------------------------------------------------------------------- blocks of rows */
+
+typedef struct {
+    int64_t row, place;
+} asked_row;
+
+typedef struct {
+    const tf_rows *rows;
+    const asked_row *sorted; /* a list in the order of the file; NULL where that is not needed */
+    plan plan;
+    int64_t at_once; /* rows of a block */
+} job;
+
+static int64_t row_number(const job *j, int64_t i)
+{
+    return j->sorted ? j->sorted[i].row : j->rows->list ? j->rows->list[i] : j->rows->first + i * j->rows->step;
+}
+
+static void put_parts(const job *j, const group *g, const row_block *block)
+{
+    for (int i = g->first; i < g->first + g->count; i++)
+        put_part(block, &j->plan.parts[i]);
+}
+
+/* A group of fields of asked rows [first, first + count), where all bytes are in memory. */
+static void put_from_memory(const tf_source *source, const job *j, const group *g, int64_t first, int64_t count)
+{
+    const tf_rows *rows = j->rows;
+    const int64_t width = g->high - g->low, base = rows->start + g->low;
+    int64_t at[BLOCK_ROWS];
+    row_block block = {.bytes = source->bytes + rows->start, .count = count, .place = first};
+
+    if (rows->list) {
+        for (int64_t i = 0; i < count; i++)
+            at[i] = rows->list[first + i] * rows->row_bytes;
+        block.at = at;
+        if (tf_is_cold(source, base + rows->list[first] * rows->row_bytes))
+            for (int64_t i = 0; i < count; i++)
+                tf_announce(source, base + at[i], width);
+    } else {
+        const int64_t begin = row_number(j, first) * rows->row_bytes;
+        block.stride = rows->step * rows->row_bytes;
+        block.bytes += begin;
+        if (tf_is_cold(source, base + begin))
+            tf_announce(source, base + begin, (count - 1) * block.stride + width);
+    }
+    put_parts(j, g, &block);
+}
+
+/* The same from a file: as many rows as lie close together come by one pread. */
+static void put_by_reading(tf_reader *r, const job *j, const group *g, int64_t first, int64_t count)
+{
+    const tf_rows *rows = j->rows;
+    const int64_t width = g->high - g->low;
+    int64_t at[BLOCK_ROWS], places[BLOCK_ROWS];
+
+    if (!r->buffer && !(r->buffer = malloc(TF_BUFFER))) {
+        r->outcome = (tf_outcome){TF_MEMORY, 0, 0};
+        return;
+    }
+    for (int64_t done = 0; done < count;) {
+        const int64_t begin = row_number(j, first + done) * rows->row_bytes;
+        row_block block = {.bytes = r->buffer, .at = at, .origin = g->low, .place = first + done};
+        int64_t end = begin;
+        for (; done < count; done++, block.count++) {
+            const int64_t next = row_number(j, first + done) * rows->row_bytes;
+            if (next > end + width + TF_GAP || next + width - begin > TF_BUFFER)
+                break;
+            end = next;
+            at[block.count] = next - begin;
+            if (j->sorted)
+                places[block.count] = j->sorted[first + done].place;
+        }
+        if (tf_pread(r->source->fd, r->buffer, (size_t)(end + width - begin), rows->start + g->low + begin,
+                     &r->outcome) != 0)
+            return;
+        block.places = j->sorted ? places : NULL;
+        if (!rows->list) {
+            block.at = NULL;
+            block.stride = rows->step * rows->row_bytes;
+        }
+        put_parts(j, g, &block);
+    }
+}
+
+/* Pieces are blocks of rows, and in them groups of fields. */
+static void put_piece(tf_reader *r, const void *argument, int64_t piece)
+{
+    const job *j = argument;
+    const group *g = &j->plan.groups[piece % j->plan.count];
+    const int64_t first = piece / j->plan.count * j->at_once, count = least(j->at_once, j->rows->count - first);
+    if (r->source->bytes)
+        put_from_memory(r->source, j, g, first, count);
+    else
+        put_by_reading(r, j, g, first, count);
+}
+
+static int by_row(const void *a, const void *b)
+{
+    const asked_row *x = a, *y = b;
+    return (x->row > y->row) - (x->row < y->row);
+}
+
+static int is_sorted(const tf_rows *rows)
+{
+    for (int64_t i = 1; i < rows->count; i++)
+        if (rows->list[i] < rows->list[i - 1])
+            return 0;
+    return 1;
+}
+
+/* The rows of the list by their number; NULL where there is no memory. */
+static asked_row *sort(const tf_rows *rows)
+{
+    asked_row *sorted = malloc((size_t)rows->count * sizeof *sorted);
+    if (sorted) {
+        for (int64_t i = 0; i < rows->count; i++)
+            sorted[i] = (asked_row){rows->list[i], i};
+        qsort(sorted, (size_t)rows->count, sizeof *sorted, by_row);
+    }
+    return sorted;
+}
+
+tf_outcome tf_read_rows(const tf_source *source, const tf_rows *rows, const tf_field *fields, int count, int threads)
+{
+    const tf_outcome no_memory = {TF_MEMORY, 0, 0};
+    tf_outcome outcome = {TF_DONE, 0, 0};
+    asked_row *sorted = NULL;
+    job j = {.rows = rows};
+
+    if (rows->count == 0)
+        return outcome;
+    if (!source->bytes && rows->list && !is_sorted(rows)) {
+        if (!(sorted = sort(rows)))
+            return no_memory;
+        j.sorted = sorted;
+    }
+    if (make_plan(&j.plan, fields, count) != 0) {
+        free(sorted);
+        return no_memory;
+    }
+    if (j.plan.count > 0) {
+        int64_t bytes = 0;
+        for (int i = 0; i < count; i++)
+            bytes += tf_field_width(&fields[i]);
+        j.at_once = greatest(least(BLOCK_BYTES / greatest(j.plan.widest, 1), BLOCK_ROWS), 1);
+        if (rows->count < SMALL_JOB / greatest(bytes, 1))
+            threads = 1;
+        outcome = tf_read_pieces(source, NULL, put_piece, &j, ((rows->count - 1) / j.at_once + 1) * j.plan.count, threads);
+    }
+    forget(&j.plan);
+    free(sorted);
+    return outcome;
+}

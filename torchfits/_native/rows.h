@@ -1,0 +1,42 @@
+/* Rows of a table, block by block: their cells to the columns of tensors, or past a filter. */
+#ifndef TF_ROWS_H
+#define TF_ROWS_H
+
+#include <stdint.h>
+
+#include "reader.h"
+
+/* Where the rows of a table are, and which of them are asked for: `count` from `first` by `step`, or of `list`. */
+typedef struct {
+    int64_t start, row_bytes; /* of row 0 in the source; rows are not empty */
+    int64_t first, step, count;
+    const int64_t *list; /* NULL, or any rows in any order */
+} tf_rows;
+
+typedef enum {
+    TF_NUMBERS,
+    TF_LOGICALS, /* T is true, and the 1 of careless writers */
+    TF_BITS,     /* the most significant one first (FITS standard 4.0, section 7.3.3) */
+} tf_cell_kind;
+
+/* A field of the rows, and the column that it becomes. */
+typedef struct {
+    tf_cell_kind kind;
+    int64_t offset, count;    /* the first byte in the row; how many elements */
+    tf_conversion conversion; /* of TF_NUMBERS */
+    uint8_t *to;              /* row after row */
+    uint8_t *nulls;           /* unless NULL: 1 for each element that is `null` as stored, else 0 */
+    int64_t null;
+} tf_field;
+
+/* Bytes of the field in a row, and in the column. */
+int64_t tf_field_width(const tf_field *field);
+int64_t tf_column_width(const tf_field *field);
+
+/* The fields of one row, which is in memory, to row `place` of their columns. */
+void tf_put_row(const uint8_t *row, const tf_field *fields, int count, int64_t place);
+
+/* The fields of the asked rows to their columns, in the order in which the rows are asked for. */
+tf_outcome tf_read_rows(const tf_source *source, const tf_rows *rows, const tf_field *fields, int count, int threads);
+
+#endif

@@ -1,0 +1,439 @@
+"""The columns of a table as tensors: by our own kernels, or by cfitsio."""
+
+from __future__ import annotations
+
+import logging
+import math
+import warnings
+from array import array
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from torchfits._core import Handle
+from torchfits._direct import BITS, LOGICALS, NUMBERS, Conversion, Heap, read_rows
+from torchfits._tensors import (
+    BITPIX_OF_TFORM,
+    CODES,
+    COMPLEX,
+    SCALED,
+    STORED,
+    address,
+    allocate,
+    threads,
+    to_bytes,
+    value_dtype,
+)
+from torchfits.ascii_table import parse_column
+from torchfits.cache import OpenFile
+from torchfits.errors import FitsFormatError, FitsUnsupported, FitsWarning
+from torchfits.layout import ELEMENT_BYTES, Column, Hdu, TableLayout
+
+# torch 2.13 logs a note to its own developers with the first jagged tensor
+logging.getLogger("torch.fx._symbolic_trace").addFilter(
+    lambda record: "is_fx_tracing will return true" not in record.getMessage()
+)
+
+# which rows: a range, or their numbers, int64
+Rows = range | torch.Tensor
+Nulls = Literal["nan", "mask"] | None
+Ragged = Literal["nested", "offsets"]
+# what a column gives; one of variable length gives a jagged tensor, or its values and where each row's begin
+Values = Any
+Arrays = tuple[torch.Tensor, torch.Tensor]
+# a field of the rows as our kernels take it
+Field = tuple[int, int, int, Conversion | None, tuple[int, int], int, tuple[int, int]]
+
+# a heap whose arrays overlap may be unfolded to this many times its size
+_MAX_UNFOLDING = 16
+# rows of a list that are read at a time: to read them in the order of the file takes memory
+_LISTED_AT_ONCE = 1 << 19
+# rows that take no byte of the file are believed up to this number
+_MAX_EMPTY_ROWS = 1 << 24
+# how our kernels read an element: the BITPIX of an equal one, and how many of them make it
+_STORED_AS = {code: (bitpix, 1) for code, bitpix in BITPIX_OF_TFORM.items()}
+_STORED_AS |= {"L": (8, 1), "A": (8, 1), "C": (-32, 2), "M": (-64, 2)}
+# bytes of rows that cfitsio reads before going on to the next column
+_CHUNK = 1 << 17
+# how it is asked for these; it would interpret the letters
+_AS_STORED = {"A": "bytes", "L": "bytes", "X": "bits"}
+
+
+def can_be_null(column: Column, kind: str) -> bool:
+    """Whether the masks of nulls tell of this column: integers with TNULL, logicals, integers of text."""
+    code = column.element or column.code
+    if kind == "table":
+        return code == "I"
+    return code == "L" or (code in "BIJK" and column.null is not None)
+
+
+def _null_of(column: Column) -> int:
+    """The stored number that is null: TNULL; of logicals, the byte 0."""
+    return column.null if isinstance(column.null, int) and (column.element or column.code) in "BIJK" else 0
+
+
+def dtype_of(column: Column, kind: str, nulls: Nulls = None) -> torch.dtype:
+    """The dtype of a column's values; `kind` is that of the HDU."""
+    code = column.element or column.code
+    real = nulls == "nan" and can_be_null(column, kind) and code != "L"
+    if kind == "table":
+        whole = code == "I" and (column.scale, column.zero) == (1, 0) and not real
+        return torch.uint8 if code == "A" else torch.int64 if whole else torch.float64
+    if real:
+        return SCALED[BITPIX_OF_TFORM[code]]
+    if code in BITPIX_OF_TFORM:
+        return value_dtype(BITPIX_OF_TFORM[code], column.scale, column.zero, None)
+    return COMPLEX.get(code, torch.uint8 if code == "A" else torch.bool)
+
+
+@dataclass(slots=True)
+class _Cells:
+    """A field of the rows and the tensors that it fills."""
+
+    column: Column
+    kind: int
+    count: int
+    conversion: Conversion | None
+    tensor: torch.Tensor
+    marks: torch.Tensor | None = None
+
+    def field(self, first: int, last: int | None) -> Field:
+        """As our kernels take it, for rows first..last of the tensors."""
+        column, marks = self.column, (0, 0)
+        if self.marks is not None:
+            marks = address(self.marks[first:last])
+        where = address(self.tensor[first:last])
+        return self.kind, column.offset, self.count, self.conversion, where, _null_of(column), marks
+
+
+def cells_of(column: Column, tensor: torch.Tensor, nulls: Nulls = None) -> _Cells:
+    """How a column of a binary table fills its tensor; descriptors fill one of int64 (rows, 2)."""
+    if column.code in "PQ":
+        bitpix = 32 if column.code == "P" else 64
+        count = 2 * column.repeat
+        return _Cells(column, NUMBERS, count, Conversion(bitpix, 1, 0, None, CODES[torch.int64]), tensor)
+    if column.code == "L":
+        return _Cells(column, LOGICALS, column.repeat, None, tensor)
+    if column.code == "X":
+        return _Cells(column, BITS, column.repeat, None, tensor)
+    conversion = _conversion(column, column.code, tensor.dtype, nulls)
+    return _Cells(column, NUMBERS, column.repeat * _STORED_AS[column.code][1], conversion, tensor)
+
+
+def _conversion(column: Column, code: str, dtype: torch.dtype, nulls: Nulls) -> Conversion:
+    bitpix, _ = _STORED_AS[code]
+    if code in "AL":
+        return Conversion(bitpix, 1, 0, None, CODES[torch.uint8])
+    if code in COMPLEX:  # scaled or not, both parts
+        return Conversion(bitpix, column.scale, column.zero, None, CODES[STORED[bitpix]])
+    if nulls == "nan" and isinstance(column.null, int):
+        return Conversion(bitpix, column.scale, column.zero, column.null, CODES[dtype], real=True)
+    return Conversion(bitpix, column.scale, column.zero, None, CODES[dtype])
+
+
+class ColumnReader:
+    """Reads columns of one table.
+
+    Args:
+        engine: 'direct' for our own kernels, or 'cfitsio'.
+        mmap: A mapping of the file may serve.
+    """
+
+    def __init__(self, file: OpenFile, hdu: Hdu, table: TableLayout, engine: str, mmap: bool):
+        self.file, self.hdu, self.table, self.engine, self.mmap = file, hdu, table, engine, mmap
+
+    def read(
+        self, columns: list[Column], rows: Rows, nulls: Nulls, ragged: Ragged
+    ) -> tuple[dict[str, Values], dict[str, Values]]:
+        """The values of the columns, and the masks of their nulls where nulls is 'mask'."""
+        for column in columns:
+            if column.problem:
+                raise FitsFormatError(f"column {column.name!r} cannot be read: {column.problem}")
+        if len(rows) and columns:
+            self.file.check_data(self.hdu)
+        costly = self.hdu.kind == "table" or any(column.code in "PQ" for column in columns)
+        if costly and len(rows) > _MAX_EMPTY_ROWS and not self.table.row_bytes:
+            raise FitsUnsupported(f"{len(rows)} rows that hold nothing")
+        if self.hdu.kind == "table":
+            values, masks = self._read_ascii(columns, rows, nulls)
+        elif self.engine == "cfitsio" and len(rows):
+            values, masks = self._read_by_cfitsio(columns, rows, nulls)
+        else:
+            values, masks = self._read_direct(columns, rows, nulls)
+        for column in columns:
+            if column.code in "PQ" and self.hdu.kind != "table":
+                for found in (values, masks):
+                    if column.name in found:
+                        found[column.name] = _shaped(column, found[column.name], ragged)
+        order = [column.name for column in columns]
+        return {name: values[name] for name in order}, {name: masks[name] for name in order if name in masks}
+
+    # -- our own kernels
+
+    def _read_direct(
+        self, columns: list[Column], rows: Rows, nulls: Nulls
+    ) -> tuple[dict[str, Values], dict[str, Values]]:
+        count = len(rows)
+        values: dict[str, Values] = {}
+        masks: dict[str, Values] = {}
+        cells = []
+        for column in {column.name: column for column in columns}.values():
+            if column.code in "PQ":
+                tensor = torch.zeros((count, 2), dtype=torch.int64, device="cpu")
+            else:
+                tensor = allocate((count, *column.shape), dtype_of(column, "bintable", nulls))
+            values[column.name] = tensor
+            cells.append(cells_of(column, tensor, nulls))
+            if nulls == "mask" and can_be_null(column, "bintable") and column.code not in "PQ":
+                masks[column.name] = cells[-1].marks = allocate(tensor.shape, torch.bool)
+        self._fill(cells, rows)
+        for each in cells:
+            column = each.column
+            if column.code in "PQ":
+                descriptors = values[column.name]
+                values[column.name], marks = self._read_heap(column, descriptors, rows, nulls)
+                if marks is not None:
+                    masks[column.name] = marks
+        return values, masks
+
+    def _fill(self, cells: list[_Cells], rows: Rows) -> None:
+        step = _LISTED_AT_ONCE if isinstance(rows, torch.Tensor) else max(len(rows), 1)
+        filled = [each for each in cells if each.tensor.numel() and each.count]
+        for first in range(0, len(rows) if filled else 0, step):
+            last = min(first + step, len(rows))
+            read_rows(
+                self.file.source.where(self.hdu.data_start + self.hdu.data_size),
+                self.hdu.data_start,
+                self.table.row_bytes,
+                self.table.nrows,
+                rows if isinstance(rows, range) else (address(rows[first:last])[0], last - first),
+                [each.field(first, last) for each in filled],
+                threads(),
+                self.mmap,
+            )
+
+    def _read_heap(
+        self, column: Column, descriptors: torch.Tensor, rows: Rows, nulls: Nulls
+    ) -> tuple[Arrays, Arrays | None]:
+        code, dtype = column.element, dtype_of(column, "bintable", nulls)
+        conversion = None if code in "LX" else _conversion(column, code, dtype, nulls)
+        values, ends = self._read_arrays(column, descriptors, rows, conversion, dtype)
+        if nulls != "mask" or not can_be_null(column, "bintable"):
+            return (values, ends), None
+        stored = STORED[_STORED_AS[code][0]]
+        raw = Conversion(_STORED_AS[code][0], 1, 0, None, CODES[stored])
+        marks = self._read_arrays(column, descriptors, rows, raw, stored)[0] == _null_of(column)
+        return (values, ends), (marks, ends)
+
+    def _read_arrays(
+        self,
+        column: Column,
+        descriptors: torch.Tensor,
+        rows: Rows,
+        conversion: Conversion | None,
+        dtype: torch.dtype,
+    ) -> Arrays:
+        heap, ends = self.check_arrays(column, descriptors, rows, conversion)
+        values = allocate((int(ends[-1]),), dtype)
+        if values.numel():
+            heap.read(
+                self.file.source.where(self.hdu.data_start + self.hdu.data_size),
+                address(descriptors)[0],
+                len(rows),
+                address(ends)[0],
+                *address(values),
+                threads(),
+                self.mmap,
+            )
+        return values, ends
+
+    def check_arrays(
+        self, column: Column, descriptors: torch.Tensor, rows: Rows, conversion: Conversion | None
+    ) -> tuple[Heap, torch.Tensor]:
+        """The heap of a column, and int64 (rows + 1,): the elements before each row. Or FitsFormatError."""
+        start, size = self.hdu.data_start + self.table.heap, max(self.table.data_size - self.table.heap, 0)
+        kind = NUMBERS if conversion is not None else BITS if column.element == "X" else LOGICALS
+        heap = Heap(start, size, kind, conversion, 2 if column.element in COMPLEX else 1)
+        ends = torch.zeros(len(rows) + 1, dtype=torch.int64, device="cpu")
+        most = _most_elements(column, size, rows)
+        bad = heap.check(address(descriptors)[0], len(rows), most, address(ends)[0])
+        if bad == -2:
+            raise FitsFormatError(
+                f"column {column.name!r}: the arrays overlap and would unfold to over "
+                f"{_MAX_UNFOLDING} times the heap"
+            )
+        if bad >= 0:
+            row, (elements, offset) = int(rows[bad]), descriptors[bad].tolist()
+            raise FitsFormatError(
+                f"column {column.name!r}, row {row}: the descriptor ({elements} elements at {offset}) lies "
+                f"outside the heap of {size} bytes",
+                offset=self.hdu.data_start + self.table.row_bytes * row + column.offset,
+            )
+        return heap, ends
+
+    # -- cfitsio
+
+    def _read_by_cfitsio(
+        self, columns: list[Column], rows: Rows, nulls: Nulls
+    ) -> tuple[dict[str, Values], dict[str, Values]]:
+        nullable = [column for column in columns if nulls and can_be_null(column, "bintable")]
+        masks: dict[str, Values] = {}
+        with self.file.reading(self.hdu) as handle:
+            reference = _CfitsioColumns(self, handle, rows)
+            values = reference.read(columns, raw=False)
+            stored = reference.read(nullable, raw=True)
+        for column in nullable:
+            found, *ends = stored[column.name] if column.code in "PQ" else (stored[column.name],)
+            marks = found == _null_of(column)
+            if nulls == "mask":
+                masks[column.name] = (marks, *ends) if ends else marks
+            elif (column.element or column.code) != "L":
+                real = (found.to(torch.float64) * column.scale + column.zero).to(
+                    dtype_of(column, "bintable", nulls)
+                )
+                real[marks] = math.nan
+                values[column.name] = (real, *ends) if ends else real
+        return values, masks
+
+    # -- text
+
+    def _read_ascii(
+        self, columns: list[Column], rows: Rows, nulls: Nulls
+    ) -> tuple[dict[str, Values], dict[str, Values]]:
+        raw = allocate((len(rows), self.table.row_bytes), torch.uint8)
+        if raw.numel() and self.engine == "cfitsio":
+            with self.file.reading(self.hdu) as handle:
+                raw = _CfitsioColumns(self, handle, rows).bytes_of_rows()
+        else:
+            whole_row = Column(0, "", "A", "", self.table.row_bytes, self.table.row_bytes, 0, ())
+            self._fill([cells_of(whole_row, raw)], rows)
+        text = to_bytes(raw)
+        values, masks = {}, {}
+        for column in columns:
+            found, null = parse_column(
+                text, self.table.row_bytes, column, rows, dtype_of(column, "table", nulls)
+            )
+            values[column.name] = found
+            if nulls == "mask" and can_be_null(column, "table"):
+                masks[column.name] = null
+        return values, masks
+
+
+def _most_elements(column: Column, heap: int, rows: Rows) -> int:
+    """How many elements the arrays of some rows may have together, unless they overlap without measure."""
+    bits = 8 if column.element == "X" else 1
+    most = _MAX_UNFOLDING * max(heap, 1) * bits // ELEMENT_BYTES.get(column.element, 1)
+    if isinstance(rows, torch.Tensor) and len(rows):  # a row may be asked for many times
+        most *= int(rows.unique(return_counts=True)[1].max())
+    return min(most, 1 << 60)
+
+
+def _shaped(column: Column, arrays: Arrays, ragged: Ragged) -> Values:
+    """The arrays of a column of variable length, with the axes of TDIM but the slowest one."""
+    (values, offsets), inner = arrays, column.shape
+    if inner:
+        each = math.prod(inner)
+        if not each or bool((offsets % each != 0).any()):
+            warnings.warn(
+                f"column {column.name!r}: TDIM does not fit the length of every array; ignored",
+                FitsWarning,
+                stacklevel=5,
+            )
+        else:
+            values, offsets = values.view(-1, *inner), offsets // each
+    if ragged == "offsets":
+        return values, offsets
+    return torch.nested.nested_tensor_from_jagged(values, offsets)
+
+
+def _span(rows: Rows) -> tuple[int, int]:
+    """The first of some rows, and the one behind the last, in the order of the file."""
+    if isinstance(rows, range):
+        return rows[0], rows[-1] + 1
+    return int(rows.min()), int(rows.max()) + 1
+
+
+# ---------------------------------------------------------------------------- cfitsio
+
+
+class _CfitsioColumns:
+    """The reference: cfitsio reads all rows from the first asked one to the last; the asked ones are kept."""
+
+    def __init__(self, reader: ColumnReader, handle: Handle, rows: Rows):
+        self.reader, self.handle, self.rows = reader, handle, rows
+        self.first, self.end = _span(rows)
+        # the rows as an index into those that are read
+        self.keep = (
+            slice(rows.start - self.first, None, rows.step) if isinstance(rows, range) else rows - self.first
+        )
+
+    def read(self, columns: list[Column], raw: bool) -> dict[str, Values]:
+        """The values of columns, or with `raw` the numbers as stored."""
+        fixed = self._fixed([column for column in columns if column.code not in "PQ"], raw)
+        # contiguous: what a step leaves out must not be kept alive
+        result: dict[str, Values] = {name: tensor[self.keep].contiguous() for name, tensor in fixed.items()}
+        return result | {column.name: self._arrays(column, raw) for column in columns if column.code in "PQ"}
+
+    def bytes_of_rows(self) -> torch.Tensor:
+        """The rows as they are stored, uint8 (rows, NAXIS1)."""
+        whole = allocate((self.end - self.first, self.reader.table.row_bytes), torch.uint8)
+        self.handle.read_row_bytes(self.reader.hdu.start, self.first, whole.numel(), whole.data_ptr())
+        return whole[self.keep].contiguous()
+
+    def _how(self, column: Column, raw: bool) -> tuple[torch.dtype, str, float, float]:
+        code = column.element or column.code
+        dtype = STORED[_STORED_AS[code][0]] if raw else dtype_of(column, "bintable")
+        name = _AS_STORED.get(code, str(dtype).removeprefix("torch."))
+        return dtype, name, *((1, 0) if raw else (column.scale, column.zero))
+
+    def _fixed(self, columns: list[Column], raw: bool) -> dict[str, torch.Tensor]:
+        result, wanted = {}, []
+        for column in columns:
+            dtype, name, scale, zero = self._how(column, raw)
+            tensor = result[column.name] = allocate((self.end - self.first, *column.shape), dtype)
+            if tensor.numel():  # there may be any number of rows without bytes
+                wanted.append((column.index + 1, name, column.repeat, scale, zero, *address(tensor)))
+        if wanted:
+            chunk = max(_CHUNK // max(self.reader.table.row_bytes, 1), 1)
+            start = self.reader.hdu.start
+            self.handle.read_columns(start, wanted, self.first, self.end - self.first, chunk)
+        for column in columns:
+            if column.code == "L" and not raw:
+                _to_bool(result[column.name])
+        return result
+
+    def _arrays(self, column: Column, raw: bool) -> Arrays:
+        hdu, count = self.reader.hdu, self.end - self.first
+        dtype, name, scale, zero = self._how(column, raw)
+        if not column.width:
+            return allocate((0,), dtype), torch.zeros(len(self.rows) + 1, dtype=torch.int64, device="cpu")
+        lengths, offsets = allocate((count,), torch.int64), allocate((count,), torch.int64)
+        at = column.index + 1
+        self.handle.read_descriptors(
+            hdu.start, at, self.first, count, lengths.data_ptr(), offsets.data_ptr(), count * 8
+        )
+        asked = torch.zeros(count, dtype=torch.bool, device="cpu")
+        asked[self.keep] = True
+        lengths = torch.where(asked, lengths, 0)
+        # cfitsio follows only what was checked
+        code, span = column.element, range(self.first, self.end)
+        conversion = None if code in "LX" else _conversion(column, code, dtype_of(column, "bintable"), None)
+        _, ends = self.reader.check_arrays(column, torch.stack([lengths, offsets], 1), span, conversion)
+        values = allocate((int(ends[-1]),), dtype)
+        counts = array("q", lengths.tolist())
+        self.handle.read_ragged(hdu.start, at, name, scale, zero, self.first, counts, *address(values))
+        if code == "L" and not raw:
+            _to_bool(values)
+        kept = torch.zeros(len(self.rows) + 1, dtype=torch.int64, device="cpu")
+        torch.cumsum(lengths[self.keep], 0, out=kept[1:])
+        if isinstance(self.rows, torch.Tensor):
+            parts = [values[ends[row] : ends[row + 1]] for row in (self.rows - self.first).tolist()]
+            values = torch.cat(parts)
+        return values, kept
+
+
+def _to_bool(tensor: torch.Tensor) -> None:
+    """Make the letters in the memory of a bool tensor 0 and 1: T is true, and the 1 of careless writers."""
+    letters = tensor.view(torch.uint8)
+    letters.copy_((letters == ord("T")) | (letters == 1))
