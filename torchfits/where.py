@@ -374,8 +374,8 @@ class _Arithmetic:
             raise self.error("division by zero", span) from None
         except OverflowError:
             raise self.error("a number beyond the range of float64", span) from None
-        except ValueError:  # a negative number to a power that is not whole
-            return self.constant(span, math.nan)
+        except ValueError:  # a negative number to a power that is not whole, or 0 to a negative one
+            return self.constant(span, math.nan if x else math.inf)
 
     def modulo(self, x: _Number, y: _Number, span: Span) -> _Number:
         if y.value == 0:
@@ -683,11 +683,10 @@ class _Functions(_Arithmetic):
             joined = {"bitand": x.value & y.value, "bitor": x.value | y.value, "bitxor": x.value ^ y.value}
             return self.constant(span, joined[name])
         bits = max(bound.bit_length() for bound in (x.low, x.high, y.low, y.high))
-        low = 0 if min(x.low, y.low) >= 0 else -(2**bits)
-        result = self.binary(name, x, y, span, low, 2**bits - 1)
-        if not result.is_whole:
+        low, high = 0 if min(x.low, y.low) >= 0 else -(2**bits), 2**bits - 1
+        if self.common_type(low, high, x, y) == "d":
             raise self.error(f"{name} of integers beyond 128 bits", span)
-        return result
+        return self.binary(name, x, y, span, low, high)
 
     def of_two(self, name: str, x: _Number, y: _Number, span: Span) -> _Number:
         if isinstance(x.value, _Register) or isinstance(y.value, _Register):
@@ -777,7 +776,7 @@ class _Compiler(_Functions):
         return token
 
     def unexpected(self, wanted: str) -> FilterError:
-        there = "the filter ends" if self.token.kind == "end" else f"{self.token.text!r} stands"
+        there = "the filter ends" if self.token.kind == "end" else f"{self.token.text[:_SHOWN]!r} stands"
         return self.error(f"{there} where {wanted} should be", self.token.span)
 
     def compile(self) -> RowFilter:
@@ -937,7 +936,7 @@ class _Compiler(_Functions):
             hint = _near(name, list(_FUNCTIONS))
             if name.upper() in self.columns:
                 hint = f"; elements of a column are written {token.text}[0]"
-            raise self.error(f"there is no function {token.text!r}{hint}", token.span)
+            raise self.error(f"there is no function {token.text[:_SHOWN]!r}{hint}", token.span)
         self.next += 1
         arguments: list[_Value] = []
         while not (end := self.take(")")):
@@ -959,7 +958,7 @@ class _Compiler(_Functions):
             name = name[1:-1].replace("``", "`")
         column = self.columns.get(name.strip().upper())
         if column is None:
-            raise self.error(f"there is no column {name[:80]!r}{self.similar(token, name)}", token.span)
+            raise self.error(f"there is no column {name[:_SHOWN]!r}{self.similar(token, name)}", token.span)
         index, span = self.index(token)
         found = self.input_of(column, index, span)
         register, null = self.program.load(found)
