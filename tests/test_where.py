@@ -509,6 +509,17 @@ def test_integers_are_exact_at_the_extremes(text):
     assert keep(text, columns, rows) == expected
 
 
+def test_constants_at_the_bounds_of_integers_and_between_them():
+    rows = [{"B": i} for i in range(256)]
+    found = [-1, -0.5, 0, 0.5, 1, 2.5, 3, 253.5, 254, 254.5, 255, 255.5, 256, 1e300, -1e300]
+    for bound in found:
+        for sign in ("==", "!=", "<", "<=", ">", ">="):
+            expected = [COMPARE[sign](i, bound) for i in range(256)]
+            assert keep(f"B {sign} {bound!r}", [column("B", "B")], rows) == expected
+            assert keep(f"B + B {sign} 2 * {bound!r}", [column("B", "B")], rows) == expected
+        assert kept(f"B in ({bound!r}, 7)", [column("B", "B")], rows) == sorted({bound, 7} & set(range(256)))
+
+
 def test_integers_beyond_128_bits_become_float64():
     columns, rows = [column("K", "K"), column("U", "K", zero=2.0**63)], [{"K": 2**62, "U": 2**63 + 1}]
     assert kept("K * K * K == 2.0**186 & U * U == 2.0**126 & K ** 16 == 2.0**992", columns, rows) == [0]
