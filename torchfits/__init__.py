@@ -3,6 +3,7 @@
 from torchfits.batch import gather, read_batch, read_keys
 from torchfits.cache import cache_clear, cache_info, cache_limit
 from torchfits.errors import (
+    FilterError,
     FitsError,
     FitsFileExists,
     FitsFileNotFound,
@@ -27,6 +28,7 @@ __all__ = [
     "HDU",
     "Card",
     "ColumnInfo",
+    "FilterError",
     "FitsError",
     "FitsFileExists",
     "FitsFileNotFound",

@@ -95,6 +95,20 @@ def read_rows(
     threads: int,
     mmap: bool,
 ) -> None: ...
+def select_rows(
+    where: File | bytes,
+    start: int,
+    row_bytes: int,
+    all_rows: int,
+    rows: range | tuple[int, int],
+    inputs: list[tuple[int, int, int, int, Conversion | None, int | None]],
+    filter: Filter,
+    address: int,
+    size: int,
+    threads: int,
+    mmap: bool,
+) -> int: ...
+def passed_rows(keep: int, rows: int, address: int, count: int) -> None: ...
 
 @disjoint_base
 class Heap:

@@ -108,7 +108,9 @@ from torchfits._kernels cimport (
     tf_read_heap,
     tf_read_rows,
     tf_read_section,
+    tf_passed_rows,
     tf_read_stack,
+    tf_select_rows,
     tf_register,
     tf_register_place,
     tf_scan_at,
@@ -518,6 +520,33 @@ cdef class _Fields:
         PyMem_Free(self.field)
 
 
+cdef class _Rows:
+    """A table's rows in its bytes, and which of them are asked for, checked against each other, for C."""
+
+    cdef tf_rows rows
+    cdef _Bytes bytes
+
+    def __cinit__(self, where, int64_t start, int64_t row_bytes, int64_t all_rows, rows, bint mmap):
+        cdef size_t address
+        cdef int64_t i
+        cdef tf_rows *asked = &self.rows
+        asked.start, asked.row_bytes, asked.list, asked.first, asked.step = start, row_bytes, NULL, 0, 1
+        if isinstance(rows, range):
+            asked.first, asked.step, asked.count = rows.start, rows.step, len(rows)
+            if asked.count and (asked.first < 0 or asked.step < 1 or rows[-1] >= all_rows):
+                raise ValueError("rows that are not there")
+        else:
+            address, asked.count = rows
+            asked.list = <const int64_t *>address
+            for i in range(asked.count):
+                if not 0 <= asked.list[i] < all_rows:
+                    raise ValueError("rows that are not there")
+        self.bytes = _Bytes(where, mmap)
+        if start < 0 or row_bytes < 1 or all_rows < 0 or asked.count < 0 \
+                or (self.bytes.source.size - start) // row_bytes < all_rows:
+            raise ValueError("a table of more bytes than there are")
+
+
 def read_rows(where, int64_t start, int64_t row_bytes, int64_t all_rows, rows, list fields not None,
               int threads, bint mmap):
     """Read fields of some rows of a table into columns.
@@ -533,31 +562,65 @@ def read_rows(where, int64_t start, int64_t row_bytes, int64_t all_rows, rows, l
     Raises:
         FitsIOError: The file shrank or changed, or the system refused.
     """
-    cdef tf_rows asked
+    cdef _Rows asked = _Rows(where, start, row_bytes, all_rows, rows, mmap)
+    cdef _Fields f = _Fields(fields, row_bytes, asked.rows.count)
     cdef tf_outcome outcome
-    cdef size_t address
-    cdef int64_t i
-    cdef _Fields f
-    cdef _Bytes bytes_
-    asked.start, asked.row_bytes, asked.list, asked.first, asked.step = start, row_bytes, NULL, 0, 1
-    if isinstance(rows, range):
-        asked.first, asked.step, asked.count = rows.start, rows.step, len(rows)
-        if asked.count and (asked.first < 0 or asked.step < 1 or rows[-1] >= all_rows):
-            raise ValueError("rows that are not there")
-    else:
-        address, asked.count = rows
-        asked.list = <const int64_t *>address
-        for i in range(asked.count):
-            if not 0 <= asked.list[i] < all_rows:
-                raise ValueError("rows that are not there")
-    f = _Fields(fields, row_bytes, asked.count)
-    bytes_ = _Bytes(where, mmap)
-    if start < 0 or row_bytes < 1 or all_rows < 0 or (bytes_.source.size - start) // row_bytes < all_rows:
-        raise ValueError("a table of more bytes than there are")
     with nogil:
-        outcome = tf_read_rows(&bytes_.source, &asked, f.field, f.count, threads)
+        outcome = tf_read_rows(&asked.bytes.source, &asked.rows, f.field, f.count, threads)
     _check(outcome, "read the table")
-    bytes_.check_unchanged()
+    asked.bytes.check_unchanged()
+
+
+def select_rows(where, int64_t start, int64_t row_bytes, int64_t all_rows, rows, list inputs not None,
+                Filter filter not None, size_t address, size_t size, int threads, bint mmap):
+    """Find out which of some rows of a table pass a filter.
+
+    Args:
+        where, start, row_bytes, all_rows, rows, threads, mmap: As in `read_rows`.
+        inputs: What the filter takes of each row: (NUMBERS, LOGICALS or BITS, offset in the row, elements,
+            first bit of BITS, Conversion of numbers or None, the number that is NULL or None) each.
+        address, size: Of a byte a row: 1 where it passes, else 0.
+
+    Returns:
+        How many rows pass.
+
+    Raises:
+        FitsIOError: The file shrank or changed, or the system refused.
+    """
+    cdef _Rows asked = _Rows(where, start, row_bytes, all_rows, rows, mmap)
+    cdef _Fields f
+    cdef tf_outcome outcome
+    cdef int64_t passed = 0
+    cdef int i
+    f = _Fields([(kind, offset, count, conversion, (0, 0), null or 0, (0 if null is None else 1, 0))
+                 for kind, offset, count, _, conversion, null in inputs], row_bytes, 0)
+    if f.count != filter.f.input_count or <size_t>asked.rows.count != size:
+        raise ValueError("not what the filter takes, or not a byte a row")
+    for i in range(f.count):
+        f.field[i].first_bit = inputs[i][3]
+        if f.field[i].first_bit not in range(8) or (f.field[i].first_bit and f.field[i].kind != TF_BITS) \
+                or f.field[i].offset + tf_field_width(&f.field[i]) > row_bytes:
+            raise ValueError("bits outside the row")
+        if tf_column_width(&f.field[i]) != filter.registers[i].width:
+            raise ValueError("not what the filter takes")
+    with nogil:
+        outcome = tf_select_rows(&asked.bytes.source, &asked.rows, f.field, f.count, &filter.f, <uint8_t *>address,
+                                 &passed, threads)
+    _check(outcome, "read the table")
+    asked.bytes.check_unchanged()
+    return passed
+
+
+def passed_rows(size_t keep, int64_t rows, size_t address, int64_t count):
+    """Fill `count` int64 at `address` with the places, from 0, of the ones among the bytes at `keep`."""
+    cdef const uint8_t *c_keep = <const uint8_t *>keep
+    cdef int64_t i, passed = 0
+    for i in range(rows):
+        passed += c_keep[i] != 0
+    if passed != count:
+        raise ValueError(f"{passed} rows pass, not {count}")
+    with nogil:
+        tf_passed_rows(c_keep, rows, <int64_t *>address)
 
 
 cdef class Heap:

@@ -109,6 +109,43 @@ cdef extern from "_native/header_scan.h" nogil:
         int64_t header_bytes
         int64_t data_bytes
 
+cdef extern from "_native/filter.h" nogil:
+    ctypedef enum tf_register_place:
+        TF_IN_VALUES
+        TF_IN_NULLS
+        TF_IN_CONSTANTS
+        TF_IN_SCRATCH
+        TF_IN_KEEP
+    enum:
+        TF_FILTER_PIECE
+    ctypedef struct tf_register:
+        tf_register_place place
+        char type
+        int64_t at
+        int64_t width
+        int64_t count
+        int written
+    ctypedef struct tf_instruction:
+        int32_t operation
+        int32_t to
+        int32_t a
+        int32_t b
+    ctypedef struct tf_filter:
+        tf_register *registers
+        const tf_instruction *program
+        const uint8_t *constants
+        int32_t register_count
+        int32_t length
+        int32_t input_count
+        int64_t constant_bytes
+        int64_t scratch_bytes
+    const char *tf_filter_operation(int i, const char **types)
+    int64_t tf_filter_width(char type)
+    int tf_filter_check(tf_filter *filter)
+    size_t tf_filter_scratch_bytes(const tf_filter *filter)
+    void tf_filter_run(const tf_filter *filter, const void *const *values, const uint8_t *const *nulls, int64_t n,
+                       void *scratch, uint8_t *keep)
+
 cdef extern from "_native/rows.h" nogil:
     ctypedef enum tf_cell_kind:
         TF_NUMBERS
@@ -118,6 +155,7 @@ cdef extern from "_native/rows.h" nogil:
         tf_cell_kind kind
         int64_t offset
         int64_t count
+        int first_bit
         tf_conversion conversion
         uint8_t *to
         uint8_t *nulls
@@ -133,6 +171,9 @@ cdef extern from "_native/rows.h" nogil:
         const int64_t *list
     tf_outcome tf_read_rows(const tf_source *source, const tf_rows *rows, const tf_field *fields, int count,
                             int threads)
+    tf_outcome tf_select_rows(const tf_source *source, const tf_rows *rows, const tf_field *fields, int count,
+                              const tf_filter *filter, uint8_t *keep, int64_t *passed, int threads)
+    void tf_passed_rows(const uint8_t *keep, int64_t n, int64_t *passed)
 
 cdef extern from "_native/heap.h" nogil:
     ctypedef struct tf_heap:
@@ -225,43 +266,6 @@ cdef extern from "_native/memory.h" nogil:
     void tf_memory_give(tf_room room)
     void tf_memory_clear()
     size_t tf_memory_kept()
-
-cdef extern from "_native/filter.h" nogil:
-    ctypedef enum tf_register_place:
-        TF_IN_VALUES
-        TF_IN_NULLS
-        TF_IN_CONSTANTS
-        TF_IN_SCRATCH
-        TF_IN_KEEP
-    enum:
-        TF_FILTER_PIECE
-    ctypedef struct tf_register:
-        tf_register_place place
-        char type
-        int64_t at
-        int64_t width
-        int64_t count
-        int written
-    ctypedef struct tf_instruction:
-        int32_t operation
-        int32_t to
-        int32_t a
-        int32_t b
-    ctypedef struct tf_filter:
-        tf_register *registers
-        const tf_instruction *program
-        const uint8_t *constants
-        int32_t register_count
-        int32_t length
-        int32_t input_count
-        int64_t constant_bytes
-        int64_t scratch_bytes
-    const char *tf_filter_operation(int i, const char **types)
-    int64_t tf_filter_width(char type)
-    int tf_filter_check(tf_filter *filter)
-    size_t tf_filter_scratch_bytes(const tf_filter *filter)
-    void tf_filter_run(const tf_filter *filter, const void *const *values, const uint8_t *const *nulls, int64_t n,
-                       void *scratch, uint8_t *keep)
 
 cdef extern from "_native/guard.h" nogil:
     int tf_guard_install()

@@ -6,13 +6,24 @@ import logging
 import math
 import warnings
 from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 
 from torchfits._core import Handle
-from torchfits._direct import BITS, LOGICALS, NUMBERS, Conversion, Heap, read_rows
+from torchfits._direct import (
+    BITS,
+    LOGICALS,
+    NUMBERS,
+    Conversion,
+    File,
+    Heap,
+    passed_rows,
+    read_rows,
+    select_rows,
+)
 from torchfits._tensors import (
     BITPIX_OF_TFORM,
     CODES,
@@ -21,6 +32,7 @@ from torchfits._tensors import (
     STORED,
     address,
     allocate,
+    as_buffer,
     threads,
     to_bytes,
     value_dtype,
@@ -29,14 +41,36 @@ from torchfits.ascii_table import parse_column
 from torchfits.cache import OpenFile
 from torchfits.errors import FitsFormatError, FitsUnsupported, FitsWarning
 from torchfits.layout import ELEMENT_BYTES, Column, Hdu, TableLayout
+from torchfits.where import Input, RowFilter
 
 # torch 2.13 logs a note to its own developers with the first jagged tensor
 logging.getLogger("torch.fx._symbolic_trace").addFilter(
     lambda record: "is_fx_tracing will return true" not in record.getMessage()
 )
 
-# which rows: a range, or their numbers, int64
-Rows = range | torch.Tensor
+
+class Passed:
+    """The rows that pass a filter, in pieces: some rows, a byte for each, 1 where it passes, how many do."""
+
+    def __init__(self) -> None:
+        self.pieces: list[tuple[range | torch.Tensor, torch.Tensor, int]] = []
+
+    def __len__(self) -> int:
+        return sum(count for _, _, count in self.pieces)
+
+    def numbers(self) -> Iterator[torch.Tensor]:
+        """The row numbers, int64, piece by piece."""
+        for rows, keep, count in self.pieces:
+            places = allocate((count,), torch.int64)
+            passed_rows(*address(keep), address(places)[0], count)
+            yield rows[places] if isinstance(rows, torch.Tensor) else places.mul_(rows.step).add_(rows.start)
+
+    def all_numbers(self) -> torch.Tensor:
+        return torch.cat([torch.empty(0, dtype=torch.int64, device="cpu"), *self.numbers()])
+
+
+# which rows: a range, their numbers as int64, or those that pass a filter
+Rows = range | torch.Tensor | Passed
 Nulls = Literal["nan", "mask"] | None
 Ragged = Literal["nested", "offsets"]
 # what a column gives; one of variable length gives a jagged tensor, or its values and where each row's begin
@@ -47,8 +81,8 @@ Field = tuple[int, int, int, Conversion | None, tuple[int, int], int, tuple[int,
 
 # a heap whose arrays overlap may be unfolded to this many times its size
 _MAX_UNFOLDING = 16
-# rows of a list that are read at a time: to read them in the order of the file takes memory
-_LISTED_AT_ONCE = 1 << 19
+# rows of a list that are read, and rows that are looked at, at a time
+_ROWS_AT_ONCE = 1 << 20
 # rows that take no byte of the file are believed up to this number
 _MAX_EMPTY_ROWS = 1 << 24
 # how our kernels read an element: the BITPIX of an equal one, and how many of them make it
@@ -155,10 +189,11 @@ class ColumnReader:
         costly = self.hdu.kind == "table" or any(column.code in "PQ" for column in columns)
         if costly and len(rows) > _MAX_EMPTY_ROWS and not self.table.row_bytes:
             raise FitsUnsupported(f"{len(rows)} rows that hold nothing")
+        listed = rows.all_numbers() if isinstance(rows, Passed) else rows
         if self.hdu.kind == "table":
-            values, masks = self._read_ascii(columns, rows, nulls)
+            values, masks = self._read_ascii(columns, listed, nulls)
         elif self.engine == "cfitsio" and len(rows):
-            values, masks = self._read_by_cfitsio(columns, rows, nulls)
+            values, masks = self._read_by_cfitsio(columns, listed, nulls)
         else:
             values, masks = self._read_direct(columns, rows, nulls)
         for column in columns:
@@ -198,20 +233,19 @@ class ColumnReader:
         return values, masks
 
     def _fill(self, cells: list[_Cells], rows: Rows) -> None:
-        step = _LISTED_AT_ONCE if isinstance(rows, torch.Tensor) else max(len(rows), 1)
         filled = [each for each in cells if each.tensor.numel() and each.count]
-        for first in range(0, len(rows) if filled else 0, step):
-            last = min(first + step, len(rows))
-            read_rows(
-                self.file.source.where(self.hdu.data_start + self.hdu.data_size),
-                self.hdu.data_start,
-                self.table.row_bytes,
-                self.table.nrows,
-                rows if isinstance(rows, range) else (address(rows[first:last])[0], last - first),
-                [each.field(first, last) for each in filled],
-                threads(),
-                self.mmap,
-            )
+        first = 0
+        for part in _parts(rows) if filled else ():
+            if len(part):
+                fields = [each.field(first, first + len(part)) for each in filled]
+                read_rows(*self._where(), _as_c(part), fields, threads(), self.mmap)
+            first += len(part)
+
+    def _where(self) -> tuple[File | bytes, int, int, int]:
+        """Where the rows are, as our kernels take it."""
+        hdu, table = self.hdu, self.table
+        where = self.file.source.where(hdu.data_start + hdu.data_size)
+        return where, hdu.data_start, table.row_bytes, table.nrows
 
     def _read_heap(
         self, column: Column, descriptors: torch.Tensor, rows: Rows, nulls: Nulls
@@ -264,7 +298,7 @@ class ColumnReader:
                 f"{_MAX_UNFOLDING} times the heap"
             )
         if bad >= 0:
-            row, (elements, offset) = int(rows[bad]), descriptors[bad].tolist()
+            row, (elements, offset) = _row_number(rows, bad), descriptors[bad].tolist()
             raise FitsFormatError(
                 f"column {column.name!r}, row {row}: the descriptor ({elements} elements at {offset}) lies "
                 f"outside the heap of {size} bytes",
@@ -272,10 +306,50 @@ class ColumnReader:
             )
         return heap, ends
 
+    # -- filters
+
+    def matching(self, row_filter: RowFilter, rows: range | torch.Tensor) -> Passed:
+        """Those of some rows that pass a filter."""
+        found = Passed()
+        if len(rows):
+            self.file.check_data(self.hdu)
+        for part in _parts(rows, _ROWS_AT_ONCE):
+            keep = allocate((len(part),), torch.uint8)
+            if self.hdu.kind == "table":
+                keep.copy_(self._match_text(row_filter, part))
+                count = int(keep.count_nonzero())
+            elif self.table.row_bytes:
+                inputs = [_input_of(each) for each in row_filter.inputs]
+                count = select_rows(
+                    *self._where(),
+                    _as_c(part),
+                    inputs,
+                    row_filter.program,
+                    *address(keep),
+                    threads(),
+                    self.mmap,
+                )
+            else:  # a filter of constants
+                keep.copy_(_bytes_of(row_filter.program.evaluate([], [], len(part))))
+                count = int(keep.count_nonzero())
+            found.pieces.append((part, keep, count))
+        return found
+
+    def _match_text(self, row_filter: RowFilter, rows: range | torch.Tensor) -> torch.Tensor:
+        text = self._text(rows)
+        values: list[memoryview] = []
+        nulls: list[memoryview | None] = []
+        for each in row_filter.inputs:
+            dtype = {"int64": torch.int64, "float64": torch.float64}.get(each.kind, torch.uint8)
+            found, marks = parse_column(text, self.table.row_bytes, each.column, rows, dtype)
+            values.append(as_buffer(found))
+            nulls.append(as_buffer(marks) if each.nullable else None)
+        return _bytes_of(row_filter.program.evaluate(values, nulls, len(rows)))
+
     # -- cfitsio
 
     def _read_by_cfitsio(
-        self, columns: list[Column], rows: Rows, nulls: Nulls
+        self, columns: list[Column], rows: range | torch.Tensor, nulls: Nulls
     ) -> tuple[dict[str, Values], dict[str, Values]]:
         nullable = [column for column in columns if nulls and can_be_null(column, "bintable")]
         masks: dict[str, Values] = {}
@@ -298,17 +372,22 @@ class ColumnReader:
 
     # -- text
 
-    def _read_ascii(
-        self, columns: list[Column], rows: Rows, nulls: Nulls
-    ) -> tuple[dict[str, Values], dict[str, Values]]:
-        raw = allocate((len(rows), self.table.row_bytes), torch.uint8)
-        if raw.numel() and self.engine == "cfitsio":
+    def _text(self, rows: range | torch.Tensor) -> bytes:
+        """The bytes of rows, one after the other."""
+        if not len(rows) or not self.table.row_bytes:
+            return b""
+        if self.engine == "cfitsio":
             with self.file.reading(self.hdu) as handle:
-                raw = _CfitsioColumns(self, handle, rows).bytes_of_rows()
-        else:
-            whole_row = Column(0, "", "A", "", self.table.row_bytes, self.table.row_bytes, 0, ())
-            self._fill([cells_of(whole_row, raw)], rows)
-        text = to_bytes(raw)
+                return to_bytes(_CfitsioColumns(self, handle, rows).bytes_of_rows())
+        raw = allocate((len(rows), self.table.row_bytes), torch.uint8)
+        whole_row = Column(0, "", "A", "", self.table.row_bytes, self.table.row_bytes, 0, ())
+        self._fill([cells_of(whole_row, raw)], rows)
+        return to_bytes(raw)
+
+    def _read_ascii(
+        self, columns: list[Column], rows: range | torch.Tensor, nulls: Nulls
+    ) -> tuple[dict[str, Values], dict[str, Values]]:
+        text = self._text(rows)
         values, masks = {}, {}
         for column in columns:
             found, null = parse_column(
@@ -318,6 +397,46 @@ class ColumnReader:
             if nulls == "mask" and can_be_null(column, "table"):
                 masks[column.name] = null
         return values, masks
+
+
+def _parts(rows: Rows, most: int | None = None) -> Iterator[range | torch.Tensor]:
+    """Rows as our kernels take them: lists in pieces, ranges whole unless there is a most."""
+    if isinstance(rows, Passed):
+        yield from rows.numbers()
+        return
+    if most is None:
+        most = max(len(rows), 1) if isinstance(rows, range) else _ROWS_AT_ONCE
+    for first in range(0, len(rows), most):
+        yield rows[first : first + most]
+
+
+def _as_c(rows: range | torch.Tensor) -> range | tuple[int, int]:
+    return rows if isinstance(rows, range) else (address(rows)[0], len(rows))
+
+
+def _bytes_of(keep: bytearray) -> torch.Tensor:
+    return torch.frombuffer(keep, dtype=torch.uint8) if keep else torch.empty(0, dtype=torch.uint8)
+
+
+def _row_number(rows: Rows, i: int) -> int:
+    return int((rows.all_numbers() if isinstance(rows, Passed) else rows)[i])
+
+
+def _input_of(each: Input) -> tuple[int, int, int, int, Conversion | None, int | None]:
+    """What a filter takes of each row, as `select_rows` takes it."""
+    column, element = each.column, each.element
+    null = _null_of(column) if each.nullable else None
+    if column.code == "X":
+        return BITS, column.offset + element // 8, 1, element % 8, None, null
+    if column.code == "L":
+        return LOGICALS, column.offset + element, 1, 0, None, null
+    if each.kind == "string":
+        as_stored = Conversion(8, 1, 0, None, CODES[torch.uint8])
+        return NUMBERS, column.offset + element * each.width, each.width, 0, as_stored, null
+    bitpix = BITPIX_OF_TFORM[column.code]
+    kind = {"int64": torch.int64, "uint64": torch.uint64, "float64": torch.float64}[each.kind]
+    conversion = Conversion(bitpix, column.scale, column.zero, None, CODES[kind])
+    return NUMBERS, column.offset + element * abs(bitpix) // 8, 1, 0, conversion, null
 
 
 def _most_elements(column: Column, heap: int, rows: Rows) -> int:
@@ -347,7 +466,7 @@ def _shaped(column: Column, arrays: Arrays, ragged: Ragged) -> Values:
     return torch.nested.nested_tensor_from_jagged(values, offsets)
 
 
-def _span(rows: Rows) -> tuple[int, int]:
+def _span(rows: range | torch.Tensor) -> tuple[int, int]:
     """The first of some rows, and the one behind the last, in the order of the file."""
     if isinstance(rows, range):
         return rows[0], rows[-1] + 1
@@ -360,7 +479,7 @@ def _span(rows: Rows) -> tuple[int, int]:
 class _CfitsioColumns:
     """The reference: cfitsio reads all rows from the first asked one to the last; the asked ones are kept."""
 
-    def __init__(self, reader: ColumnReader, handle: Handle, rows: Rows):
+    def __init__(self, reader: ColumnReader, handle: Handle, rows: range | torch.Tensor):
         self.reader, self.handle, self.rows = reader, handle, rows
         self.first, self.end = _span(rows)
         # the rows as an index into those that are read

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal, cast
@@ -16,8 +16,12 @@ from torchfits.columns import Arrays, ColumnReader, Nulls, Ragged, Rows, Values,
 from torchfits.errors import FitsError, FitsFormatError, FitsUnsupported, SectionError
 from torchfits.hdu import HDU
 from torchfits.layout import Column, TableLayout, resolve_section
+from torchfits.where import RowFilter, compile_filter
 
 Table = dict[str, Values]
+
+# rows that `iter_table` looks at together for those that meet a condition
+_LOOKED_AT = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,7 @@ class TableHDU(HDU):
         rows: slice | Sequence[int] | torch.Tensor | None = None,
         device: Device = "cpu",
         *,
+        where: str | None = None,
         nulls: Nulls = None,
         ragged: Ragged = "nested",
     ) -> Any:
@@ -88,6 +93,9 @@ class TableHDU(HDU):
             rows: A slice of rows with a positive step, or row numbers in any order, negative ones from the
                 end, each as often as it comes; None for all.
             device: Where the tensors shall be.
+            where: A condition in terms of the columns, such as 'MAG_G < 17 & CLASS == 2': of the asked rows,
+                those that meet it. docs/filters.md describes the language. Whatever the engine, our own
+                kernels choose the rows.
             nulls: What becomes of null values. None: integers stay the TNULL that they are. 'nan': integer
                 columns with TNULL become float32 (B, I) or float64 (J, K) with NaN. 'mask': the result is a
                 pair of dicts, the second with a bool tensor, true where null, for each integer column with
@@ -106,6 +114,7 @@ class TableHDU(HDU):
 
         Raises:
             SectionError: No such column, or no such row.
+            FilterError: `where` is no condition on these columns; shows the place.
             FitsFormatError: The data are cut short or damaged.
             FitsIOError: The file changed since it was opened, or the system refuses.
 
@@ -116,8 +125,10 @@ class TableHDU(HDU):
         target = check_device(device)
         _check_options(nulls, ragged)
         try:
-            wanted, asked = self._choose(self._table(), columns), self._rows(rows)
-            values, masks = self._reader().read(wanted, asked, nulls, ragged)
+            reader, wanted = self._reader(), self._choose(self._table(), columns)
+            asked = self._rows(rows)
+            chosen: Rows = asked if where is None else reader.matching(self._filter(where), asked)
+            values, masks = reader.read(wanted, chosen, nulls, ragged)
         except FitsError as error:
             error.locate(path=self._parent.path, hdu=self.index)
             raise
@@ -129,6 +140,7 @@ class TableHDU(HDU):
         columns: Sequence[str | int] | None = None,
         batch_rows: int = 65536,
         *,
+        where: str | None = None,
         device: Device = "cpu",
         nulls: Nulls = None,
         ragged: Ragged = "nested",
@@ -137,8 +149,8 @@ class TableHDU(HDU):
         """Read a table piece by piece, in memory for a few pieces however large the table is.
 
         Args:
-            columns, device, nulls, ragged: As in `read_table`.
-            batch_rows: Rows of a piece; the last one has what is left.
+            columns, where, device, nulls, ragged: As in `read_table`.
+            batch_rows: Rows of a piece, of those that meet `where`; the last piece has what is left.
             prefetch: Pieces that another thread reads ahead; 0 for none.
 
         Yields:
@@ -159,11 +171,48 @@ class TableHDU(HDU):
         check_device(device)
         _check_options(nulls, ragged)
 
-        def read(rows: slice) -> Any:
+        pieces = self._pieces(columns, batch_rows, where, device, nulls, ragged)
+        return pieces if prefetch == 0 else _ahead(pieces, prefetch)
+
+    def _pieces(
+        self,
+        columns: Sequence[str | int] | None,
+        count: int,
+        where: str | None,
+        device: Device,
+        nulls: Nulls,
+        ragged: Ragged,
+    ) -> Iterator[Any]:
+        """What `iter_table` gives, each piece when it is asked for."""
+
+        def read(rows: slice | torch.Tensor) -> Any:
             return self.read_table(columns, rows, device, nulls=nulls, ragged=ragged)
 
-        pieces = (slice(first, first + batch_rows) for first in range(0, self.nrows, batch_rows))
-        return map(read, pieces) if prefetch == 0 else _ahead(read, pieces, prefetch)
+        if where is None:
+            for first in range(0, self.nrows, count):
+                yield read(slice(first, first + count))
+            return
+        waiting = torch.empty(0, dtype=torch.int64, device="cpu")
+        for first in range(0, self.nrows, max(count, _LOOKED_AT)):
+            waiting = torch.cat(
+                [waiting, self._matching(where, slice(first, first + max(count, _LOOKED_AT)))]
+            )
+            while len(waiting) >= count:
+                yield read(waiting[:count])
+                waiting = waiting[count:]
+        if len(waiting):
+            yield read(waiting)
+
+    def _matching(self, where: str, rows: slice) -> torch.Tensor:
+        """The numbers of those rows that meet a condition."""
+        try:
+            return self._reader().matching(self._filter(where), self._rows(rows)).all_numbers()
+        except FitsError as error:
+            error.locate(path=self._parent.path, hdu=self.index)
+            raise
+
+    def _filter(self, where: str) -> RowFilter:
+        return compile_filter(where, self._table().columns, self._hdu.kind == "table")
 
     def _reader(self) -> ColumnReader:
         if self._hdu.header.get("ZTABLE") is True:
@@ -171,7 +220,7 @@ class TableHDU(HDU):
         parent = self._parent
         return ColumnReader(parent._opened(), self._hdu, self._table(), self.engine, parent._mmap)
 
-    def _rows(self, rows: slice | Sequence[int] | torch.Tensor | None) -> Rows:
+    def _rows(self, rows: slice | Sequence[int] | torch.Tensor | None) -> range | torch.Tensor:
         """The rows that are asked for, each of them there."""
         count = self.nrows
         if rows is None or isinstance(rows, slice):
@@ -227,17 +276,18 @@ def _to_device(table: Table, device: torch.device) -> Table:
     }
 
 
-def _ahead(read: Any, pieces: Iterator[slice], count: int) -> Iterator[Any]:
-    """What `read` makes of each piece, `count` of them read ahead in another thread."""
+def _ahead(pieces: Iterator[Any], count: int) -> Iterator[Any]:
+    """The same pieces, `count` of them made ahead in another thread."""
+    end = object()
     with ThreadPoolExecutor(1, "torchfits") as pool:
-        waiting: deque[Future] = deque()
+        waiting = deque(pool.submit(next, pieces, end) for _ in range(count))
         try:
-            for piece in pieces:
-                waiting.append(pool.submit(read, piece))
-                if len(waiting) > count:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+            while True:
+                waiting.append(pool.submit(next, pieces, end))
+                piece = waiting.popleft().result()
+                if piece is end:
+                    return
+                yield piece
         finally:
             for each in waiting:
                 each.cancel()

@@ -30,6 +30,7 @@ _MAX_INTEGER = int(sys.float_info.max)
 _WIDE = range(-(2**127), 2**127)
 _INT64 = range(-(2**63), 2**63)
 _EXACT = range(-(2**53), 2**53 + 1)  # integers that float64 holds
+_FEW_TEXTS = 8
 _MAX_POWER = 16  # integers to a power up to this stay integers
 
 _TOKEN = re.compile(
@@ -514,7 +515,8 @@ class _Arithmetic:
                 if not isinstance(bound, bool) and bound == bound
             ]
         chosen = sorted(set(chosen))
-        if x.value.type != "w" and len(chosen) > 1:
+        # texts are looked up slower than a few of them are compared
+        if x.value.type != "w" and len(chosen) > (_FEW_TEXTS if isinstance(x, _Text) else 1):
             return self.program.run(f"in_{x.value.type}", x.value, self.program.constant(x.value.type, *chosen))
         found: _Bits = False
         for value in chosen:

@@ -127,6 +127,11 @@ static const kernels *best(void)
     return found;
 }
 
+int tf_uses_avx2(void)
+{
+    return best() != &kernels_portable;
+}
+
 size_t tf_width(tf_type type)
 {
     static const unsigned char widths[TF_TYPES] = {

@@ -57,5 +57,7 @@ void tf_fill(void *to, const void *element, size_t width, size_t n);
 /* The variants of the kernels that this machine can run, the best first; a name chooses one for all threads. */
 const char *tf_variant_name(int i);
 int tf_use_variant(const char *name);
+/* Whether the variant in use is the one for AVX2, of which other kernels have one too. */
+int tf_uses_avx2(void);
 
 #endif

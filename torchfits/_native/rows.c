@@ -30,7 +30,7 @@ static int64_t stored_width(const tf_field *field)
 
 int64_t tf_field_width(const tf_field *field)
 {
-    return field->kind == TF_BITS ? (field->count + 7) / 8 : field->count * stored_width(field);
+    return field->kind == TF_BITS ? (field->first_bit + field->count + 7) / 8 : field->count * stored_width(field);
 }
 
 static int64_t element_width(const tf_field *field)
@@ -83,7 +83,7 @@ static void take_cells(const row_block *b, int64_t first, int64_t count, int64_t
 
 static void convert(const tf_field *field, uint8_t *to, const uint8_t *cells, int64_t rows)
 {
-    const int64_t bytes = (field->count + 7) / 8;
+    const int64_t bytes = tf_field_width(field), skipped = field->first_bit;
     switch (field->kind) {
     case TF_NUMBERS:
         tf_convert(&field->conversion, to, cells, (size_t)stored_width(field), (size_t)(rows * field->count));
@@ -95,7 +95,7 @@ static void convert(const tf_field *field, uint8_t *to, const uint8_t *cells, in
     case TF_BITS:
         for (int64_t row = 0; row < rows; row++, cells += bytes, to += field->count)
             for (int64_t i = 0; i < field->count; i++)
-                to[i] = cells[i / 8] >> (7 - i % 8) & 1;
+                to[i] = cells[(skipped + i) / 8] >> (7 - (skipped + i) % 8) & 1;
     }
 }
 
@@ -132,11 +132,13 @@ void tf_put_row(const uint8_t *row, const tf_field *fields, int count, int64_t p
 typedef struct {
     tf_field field;
     int64_t pitch, nulls_pitch; /* from one row to the next in the columns */
+    int64_t at, nulls_at;       /* where the columns begin, for those who bring memory for all of them */
 } part;
 
-static void put_part(const row_block *b, const part *p)
+static void put_part(const row_block *b, const part *p, uint8_t *memory)
 {
     const tf_field *field = &p->field;
+    uint8_t *column = memory ? memory + p->at : field->to, *nulls = memory ? memory + p->nulls_at : field->nulls;
     const int64_t width = tf_field_width(field), out = tf_column_width(field);
     /* a part of a long cell does not go on with the next row */
     const int64_t most = p->pitch != out ? 1 : greatest(CELLS / greatest(width, out), 1);
@@ -149,15 +151,15 @@ static void put_part(const row_block *b, const part *p)
         /* rows that go anywhere are converted here, and then sent there */
         const int apart = b->places && n > 1;
         take_cells(b, first, n, field->offset, width, cells);
-        convert(field, apart ? (uint8_t *)values : field->to + place * p->pitch, (const uint8_t *)cells, n);
+        convert(field, apart ? (uint8_t *)values : column + place * p->pitch, (const uint8_t *)cells, n);
         if (apart)
-            scatter(field->to, p->pitch, b->places + first, values, out, n);
+            scatter(column, p->pitch, b->places + first, values, out, n);
         if (!field->nulls)
             continue;
-        mark_nulls(field, apart ? (uint8_t *)marks : field->nulls + place * p->nulls_pitch, (const uint8_t *)cells,
+        mark_nulls(field, apart ? (uint8_t *)marks : nulls + place * p->nulls_pitch, (const uint8_t *)cells,
                    n * field->count);
         if (apart)
-            scatter(field->nulls, p->nulls_pitch, b->places + first, marks, field->count, n);
+            scatter(nulls, p->nulls_pitch, b->places + first, marks, field->count, n);
     }
 }
 
@@ -184,12 +186,14 @@ static int by_offset(const void *a, const void *b)
 /* The parts of a field; gives their number, and themselves unless `to` is NULL. */
 static int64_t split(const tf_field *field, part *to)
 {
-    const int64_t most = field->kind == TF_BITS ? CELLS * 8 : CELLS / stored_width(field);
+    const int64_t most = field->kind == TF_BITS ? CELLS * 8 - 8 : CELLS / stored_width(field);
     int64_t n = 0;
     for (int64_t done = 0; done < field->count; done += most, n++) {
         if (!to)
             continue;
-        to[n] = (part){*field, tf_column_width(field), field->count};
+        to[n] = (part){*field, tf_column_width(field), field->count, 0, 0};
+        to[n].at = done * element_width(field);
+        to[n].nulls_at = done;
         to[n].field.count = least(most, field->count - done);
         to[n].field.offset += field->kind == TF_BITS ? done / 8 : done * stored_width(field);
         to[n].field.to += done * element_width(field);
@@ -199,6 +203,11 @@ static int64_t split(const tf_field *field, part *to)
     return n;
 }
 
+/* Where the columns lie in memory that holds all of them. */
+typedef struct {
+    int64_t values, nulls;
+} placing;
+
 static void forget(plan *p)
 {
     free(p->parts);
@@ -206,7 +215,7 @@ static void forget(plan *p)
 }
 
 /* 0, or -1 where there is no memory. */
-static int make_plan(plan *p, const tf_field *fields, int count)
+static int make_plan(plan *p, const tf_field *fields, const placing *where, int count)
 {
     int64_t n = 0, k = 0;
     for (int i = 0; i < count; i++)
@@ -217,8 +226,13 @@ static int make_plan(plan *p, const tf_field *fields, int count)
         forget(p);
         return -1;
     }
-    for (int i = 0; i < count; i++)
-        k += split(&fields[i], p->parts + k);
+    for (int i = 0; i < count; i++) {
+        const int64_t parts = split(&fields[i], p->parts + k);
+        for (int64_t last = k + parts; k < last; k++) {
+            p->parts[k].at += where ? where[i].values : 0;
+            p->parts[k].nulls_at += where ? where[i].nulls : 0;
+        }
+    }
     qsort(p->parts, (size_t)n, sizeof *p->parts, by_offset);
     for (int i = 0; i < n; i++) {
         const tf_field *field = &p->parts[i].field;
@@ -249,24 +263,31 @@ typedef struct {
     int64_t at_once; /* rows of a block */
 } job;
 
+/* Columns of one block of rows, from asked row `base` on; without memory those of the fields. */
+typedef struct {
+    uint8_t *memory;
+    int64_t base;
+} columns;
+
 static int64_t row_number(const job *j, int64_t i)
 {
     return j->sorted ? j->sorted[i].row : j->rows->list ? j->rows->list[i] : j->rows->first + i * j->rows->step;
 }
 
-static void put_parts(const job *j, const group *g, const row_block *block)
+static void put_parts(const job *j, const group *g, const row_block *block, uint8_t *memory)
 {
     for (int i = g->first; i < g->first + g->count; i++)
-        put_part(block, &j->plan.parts[i]);
+        put_part(block, &j->plan.parts[i], memory);
 }
 
 /* A group of fields of asked rows [first, first + count), where all bytes are in memory. */
-static void put_from_memory(const tf_source *source, const job *j, const group *g, int64_t first, int64_t count)
+static void put_from_memory(const tf_source *source, const job *j, const group *g, int64_t first, int64_t count,
+                            const columns *to)
 {
     const tf_rows *rows = j->rows;
     const int64_t width = g->high - g->low, base = rows->start + g->low;
     int64_t at[BLOCK_ROWS];
-    row_block block = {.bytes = source->bytes + rows->start, .count = count, .place = first};
+    row_block block = {.bytes = source->bytes + rows->start, .count = count, .place = first - to->base};
 
     if (rows->list) {
         for (int64_t i = 0; i < count; i++)
@@ -282,11 +303,12 @@ static void put_from_memory(const tf_source *source, const job *j, const group *
         if (tf_is_cold(source, base + begin))
             tf_announce(source, base + begin, (count - 1) * block.stride + width);
     }
-    put_parts(j, g, &block);
+    put_parts(j, g, &block, to->memory);
 }
 
 /* The same from a file: as many rows as lie close together come by one pread. */
-static void put_by_reading(tf_reader *r, const job *j, const group *g, int64_t first, int64_t count)
+static void put_by_reading(tf_reader *r, const job *j, const group *g, int64_t first, int64_t count,
+                           const columns *to)
 {
     const tf_rows *rows = j->rows;
     const int64_t width = g->high - g->low;
@@ -298,7 +320,7 @@ static void put_by_reading(tf_reader *r, const job *j, const group *g, int64_t f
     }
     for (int64_t done = 0; done < count;) {
         const int64_t begin = row_number(j, first + done) * rows->row_bytes;
-        row_block block = {.bytes = r->buffer, .at = at, .origin = g->low, .place = first + done};
+        row_block block = {.bytes = r->buffer, .at = at, .origin = g->low, .place = first + done - to->base};
         int64_t end = begin;
         for (; done < count; done++, block.count++) {
             const int64_t next = row_number(j, first + done) * rows->row_bytes;
@@ -317,20 +339,25 @@ static void put_by_reading(tf_reader *r, const job *j, const group *g, int64_t f
             block.at = NULL;
             block.stride = rows->step * rows->row_bytes;
         }
-        put_parts(j, g, &block);
+        put_parts(j, g, &block, to->memory);
     }
 }
 
-/* Pieces are blocks of rows, and in them groups of fields. */
-static void put_piece(tf_reader *r, const void *argument, int64_t piece)
+/* Group `g` of the fields of block `b` of the rows. */
+static void put_block(tf_reader *r, const job *j, int64_t g, int64_t b, const columns *to)
+{
+    const int64_t first = b * j->at_once, count = least(j->at_once, j->rows->count - first);
+    if (r->source->bytes)
+        put_from_memory(r->source, j, &j->plan.groups[g], first, count, to);
+    else
+        put_by_reading(r, j, &j->plan.groups[g], first, count, to);
+}
+
+static void read_piece(tf_reader *r, const void *argument, int64_t piece)
 {
     const job *j = argument;
-    const group *g = &j->plan.groups[piece % j->plan.count];
-    const int64_t first = piece / j->plan.count * j->at_once, count = least(j->at_once, j->rows->count - first);
-    if (r->source->bytes)
-        put_from_memory(r->source, j, g, first, count);
-    else
-        put_by_reading(r, j, g, first, count);
+    const columns all = {NULL, 0};
+    put_block(r, j, piece % j->plan.count, piece / j->plan.count, &all);
 }
 
 static int by_row(const void *a, const void *b)
@@ -373,7 +400,7 @@ tf_outcome tf_read_rows(const tf_source *source, const tf_rows *rows, const tf_f
             return no_memory;
         j.sorted = sorted;
     }
-    if (make_plan(&j.plan, fields, count) != 0) {
+    if (make_plan(&j.plan, fields, NULL, count) != 0) {
         free(sorted);
         return no_memory;
     }
@@ -384,9 +411,105 @@ tf_outcome tf_read_rows(const tf_source *source, const tf_rows *rows, const tf_f
         j.at_once = greatest(least(BLOCK_BYTES / greatest(j.plan.widest, 1), BLOCK_ROWS), 1);
         if (rows->count < SMALL_JOB / greatest(bytes, 1))
             threads = 1;
-        outcome = tf_read_pieces(source, NULL, put_piece, &j, ((rows->count - 1) / j.at_once + 1) * j.plan.count, threads);
+        outcome = tf_read_pieces(source, NULL, read_piece, &j, ((rows->count - 1) / j.at_once + 1) * j.plan.count, threads);
     }
     forget(&j.plan);
     free(sorted);
     return outcome;
+}
+
+/* ---------------------------------------------------------------------------- past a filter */
+
+typedef struct {
+    job rows;
+    const tf_filter *filter;
+    const tf_field *fields;
+    const placing *where;
+    int count;
+    int64_t bytes; /* of the columns of a block and of the filter's scratch, which follows them */
+    uint8_t *keep;
+    int64_t *passed;
+} selection;
+
+static void select_piece(tf_reader *r, const void *argument, int64_t piece)
+{
+    const selection *s = argument;
+    const int64_t first = piece * s->rows.at_once, count = least(s->rows.at_once, s->rows.rows->count - first);
+    const size_t n = (size_t)s->count + 1;
+    uint8_t *memory = malloc((size_t)s->bytes + tf_filter_scratch_bytes(s->filter));
+    const void **values = malloc(n * sizeof *values);
+    const uint8_t **nulls = malloc(n * sizeof *nulls);
+    int64_t passed = 0;
+
+    if (memory && values && nulls) {
+        const columns to = {memory, first};
+        for (int g = 0; g < s->rows.plan.count && r->outcome.what == TF_DONE; g++)
+            put_block(r, &s->rows, g, piece, &to);
+        for (int i = 0; i < s->count; i++) {
+            values[i] = memory + s->where[i].values;
+            nulls[i] = s->fields[i].nulls ? memory + s->where[i].nulls : NULL;
+        }
+        if (r->outcome.what == TF_DONE)
+            tf_filter_run(s->filter, values, nulls, count, memory + s->bytes, s->keep + first);
+        for (int64_t i = 0; r->outcome.what == TF_DONE && i < count; i++)
+            passed += s->keep[first + i];
+        __atomic_fetch_add(s->passed, passed, __ATOMIC_RELAXED);
+    } else {
+        r->outcome = (tf_outcome){TF_MEMORY, 0, 0};
+    }
+    free(memory);
+    free(values);
+    free(nulls);
+}
+
+tf_outcome tf_select_rows(const tf_source *source, const tf_rows *rows, const tf_field *fields, int count,
+                          const tf_filter *filter, uint8_t *keep, int64_t *passed, int threads)
+{
+    tf_outcome outcome = {TF_MEMORY, 0, 0};
+    selection s = {.rows.rows = rows, .filter = filter, .fields = fields, .count = count, .keep = keep, .passed = passed};
+    placing *where = malloc((size_t)(count + 1) * sizeof *where);
+    int64_t row = 0, stored = 0;
+
+    for (int i = 0; i < count; i++) {
+        row += tf_column_width(&fields[i]) + fields[i].count;
+        stored += tf_field_width(&fields[i]);
+    }
+    s.rows.at_once = greatest(least(BLOCK_BYTES / 4 / greatest(row, 1), BLOCK_ROWS), 1);
+    for (int i = 0; where && i < count; i++) {
+        /* each begins at a multiple of 16 */
+        where[i].values = s.bytes;
+        s.bytes += (s.rows.at_once * tf_column_width(&fields[i]) + 15) / 16 * 16;
+        where[i].nulls = s.bytes;
+        s.bytes += (s.rows.at_once * fields[i].count + 15) / 16 * 16;
+    }
+    s.where = where;
+    if (where && make_plan(&s.rows.plan, fields, where, count) == 0) {
+        if (rows->count < SMALL_JOB / greatest(stored, 1))
+            threads = 1;
+        outcome = (tf_outcome){TF_DONE, 0, 0};
+        if (rows->count > 0)
+            outcome = tf_read_pieces(source, NULL, select_piece, &s, (rows->count - 1) / s.rows.at_once + 1, threads);
+        forget(&s.rows.plan);
+    }
+    free(where);
+    return outcome;
+}
+
+void tf_passed_rows(const uint8_t *keep, int64_t n, int64_t *passed)
+{
+    int64_t i = 0;
+    while (i < n) {
+        uint64_t eight;
+        /* most filters let few rows pass */
+        if (i + 8 <= n) {
+            memcpy(&eight, keep + i, 8);
+            if (eight == 0) {
+                i += 8;
+                continue;
+            }
+        }
+        if (keep[i])
+            *passed++ = i;
+        i++;
+    }
 }

@@ -1,9 +1,10 @@
-/* Rows of a table, block by block: their cells to the columns of tensors, or past a filter. */
+/* Rows of a table, block by block: to the columns of tensors, or past a filter. */
 #ifndef TF_ROWS_H
 #define TF_ROWS_H
 
 #include <stdint.h>
 
+#include "filter.h"
 #include "reader.h"
 
 /* Where the rows of a table are, and which of them are asked for: `count` from `first` by `step`, or of `list`. */
@@ -23,6 +24,7 @@ typedef enum {
 typedef struct {
     tf_cell_kind kind;
     int64_t offset, count;    /* the first byte in the row; how many elements */
+    int first_bit;            /* of TF_BITS: of that byte */
     tf_conversion conversion; /* of TF_NUMBERS */
     uint8_t *to;              /* row after row */
     uint8_t *nulls;           /* unless NULL: 1 for each element that is `null` as stored, else 0 */
@@ -38,5 +40,12 @@ void tf_put_row(const uint8_t *row, const tf_field *fields, int count, int64_t p
 
 /* The fields of the asked rows to their columns, in the order in which the rows are asked for. */
 tf_outcome tf_read_rows(const tf_source *source, const tf_rows *rows, const tf_field *fields, int count, int threads);
+
+/* keep[i] = 1 for each of the asked rows that passes, else 0. The fields are what the filter takes; their `to` is not
+ * used, and `nulls` only tells whether they have any. Adds to `passed` how many pass. */
+tf_outcome tf_select_rows(const tf_source *source, const tf_rows *rows, const tf_field *fields, int count,
+                          const tf_filter *filter, uint8_t *keep, int64_t *passed, int threads);
+/* The numbers, counted from 0, of those of n rows that pass. */
+void tf_passed_rows(const uint8_t *keep, int64_t n, int64_t *passed);
 
 #endif
