@@ -107,16 +107,18 @@ def same(one: Any, other: Any) -> None:
         assert one == other
 
 
-def check_all_ways(path: Path, *, agree: bool = True) -> None:
+def check_all_ways(path: Path) -> None:
     found: dict[tuple[int, str], list] = {}
     for engine in ENGINES:
         for hdu in tables_of(path, engine):
             for way in WAYS:
                 found.setdefault((hdu.index, way), []).append(outcome(path, hdu, way))
-    for (index, way), results in found.items():
-        for other in results[1:] if agree else ():
+    for (index, way), (auto, direct, reference) in found.items():
+        # cfitsio refuses some headers of which there is but one way to read them
+        refused = isinstance(reference, FitsError) and "cfitsio cannot read the header" in str(reference)
+        for other in (direct,) if refused else (direct, reference):
             try:
-                same(results[0], other)
+                same(auto, other)
             except AssertionError as error:
                 raise AssertionError(f"HDU {index}, {way}: the engines differ: {error}") from error
 
