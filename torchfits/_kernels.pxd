@@ -253,7 +253,6 @@ cdef extern from "_native/local_file.h" nogil:
     tf_change tf_change_of(int fd, const tf_identity *identity)
     const uint8_t *tf_map(int fd, int64_t size)
     void tf_unmap(const uint8_t *mapping, int64_t size)
-    void tf_advise_huge(void *memory, size_t size)
     int tf_processor_quota()
 
 cdef extern from "_native/memory.h" nogil:
