@@ -600,8 +600,8 @@ def select_rows(where, int64_t start, int64_t row_bytes, int64_t all_rows, rows,
         if tf_column_width(&f.field[i]) != filter.registers[i].width:
             raise ValueError("not what the filter takes")
     with nogil:
-        outcome = tf_select_rows(&asked.bytes.source, &asked.rows, f.field, f.count, &filter.f, <uint8_t *>address,
-                                 &passed, threads)
+        outcome = tf_select_rows(&asked.bytes.source, &asked.rows, f.field, f.count, &filter.f,
+                                 <uint8_t *>address, &passed, threads)
     _check(outcome, "read the table")
     asked.bytes.check_unchanged()
     return passed
