@@ -100,7 +100,7 @@ def can_be_null(column: Column, kind: str) -> bool:
     code = column.element or column.code
     if kind == "table":
         return code == "I"
-    return code == "L" or (code in "BIJK" and column.null is not None)
+    return code == "L" or (code in "BIJK" and isinstance(column.null, int))
 
 
 def _asked(column: Column, nulls: Nulls) -> Nulls:
