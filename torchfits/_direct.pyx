@@ -246,6 +246,7 @@ cdef class File:
     cdef tf_identity same
     cdef const uint8_t *mapping
     cdef bint mapping_refused
+    cdef bint rows_were_read
 
     def __cinit__(self, bytes path not None):
         cdef const char *name = path
@@ -307,6 +308,16 @@ cdef class File:
             raise FitsIOError("the file changed since it was opened")
         if change == TF_REMOVED:
             raise FitsIOError("the file was removed or replaced since it was opened")
+
+    cdef bint worth_mapping(self):
+        """Whether rows one after the other are better had from a mapping than by preads.
+
+        They are where it is there already: touching a new one for the first time takes longer. So it is made when
+        rows are read once more.
+        """
+        again = self.rows_were_read
+        self.rows_were_read = True
+        return again or self.mapping is not NULL
 
     cdef const uint8_t *map(self) except? NULL:
         """The mapping, made at the first call under the GIL; NULL where there is none to be had."""
@@ -558,9 +569,13 @@ def read_rows(where, int64_t start, int64_t row_bytes, int64_t all_rows, rows, l
     Raises:
         FitsIOError: The file shrank or changed, or the system refused.
     """
-    cdef _Rows asked = _Rows(where, start, row_bytes, all_rows, rows, mmap)
-    cdef _Fields f = _Fields(fields, row_bytes, asked.rows.count)
+    cdef _Rows asked
+    cdef _Fields f
     cdef tf_outcome outcome
+    if mmap and isinstance(where, File) and isinstance(rows, range):
+        mmap = (<File>where).worth_mapping()
+    asked = _Rows(where, start, row_bytes, all_rows, rows, mmap)
+    f = _Fields(fields, row_bytes, asked.rows.count)
     with nogil:
         outcome = tf_read_rows(&asked.bytes.source, &asked.rows, f.field, f.count, threads)
     _check(outcome, "read the table")
@@ -609,14 +624,11 @@ def select_rows(where, int64_t start, int64_t row_bytes, int64_t all_rows, rows,
 
 def passed_rows(size_t keep, int64_t rows, size_t address, int64_t count):
     """Fill `count` int64 at `address` with the places, from 0, of the ones among the bytes at `keep`."""
-    cdef const uint8_t *c_keep = <const uint8_t *>keep
-    cdef int64_t i, passed = 0
-    for i in range(rows):
-        passed += c_keep[i] != 0
+    cdef int64_t passed
+    with nogil:
+        passed = tf_passed_rows(<const uint8_t *>keep, rows, count, <int64_t *>address)
     if passed != count:
         raise ValueError(f"{passed} rows pass, not {count}")
-    with nogil:
-        tf_passed_rows(c_keep, rows, <int64_t *>address)
 
 
 cdef class Heap:

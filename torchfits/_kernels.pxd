@@ -172,7 +172,7 @@ cdef extern from "_native/rows.h" nogil:
                             int threads)
     tf_outcome tf_select_rows(const tf_source *source, const tf_rows *rows, const tf_field *fields, int count,
                               const tf_filter *filter, uint8_t *keep, int64_t *passed, int threads)
-    void tf_passed_rows(const uint8_t *keep, int64_t n, int64_t *passed)
+    int64_t tf_passed_rows(const uint8_t *keep, int64_t n, int64_t most, int64_t *passed)
 
 cdef extern from "_native/heap.h" nogil:
     ctypedef struct tf_heap:
