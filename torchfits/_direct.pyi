@@ -61,6 +61,10 @@ def read_cutouts(
     mmap: bool,
 ) -> bool: ...
 
+def pack_texts(
+    fields: int, size: int, ends: int, width: int, count: int, offsets: int, to: int
+) -> int: ...
+
 @disjoint_base
 class HduIndex:
     def __new__(cls, file: File | None) -> Self: ...

@@ -6,14 +6,13 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Literal, cast
 
 import torch
 
-from torchfits._tensors import Device, check_device, integers, to_bytes
-from torchfits.columns import Arrays, ColumnReader, Nulls, Ragged, Rows, Values, dtype_of
-from torchfits.errors import FitsError, FitsFormatError, FitsUnsupported, SectionError
+from torchfits._tensors import Device, check_device, integers
+from torchfits.columns import ColumnReader, Nulls, Ragged, Rows, Values, dtype_of
+from torchfits.errors import FitsError, FitsUnsupported, SectionError
 from torchfits.hdu import HDU
 from torchfits.layout import Column, TableLayout, resolve_section
 from torchfits.where import RowFilter, compile_filter
@@ -291,42 +290,3 @@ def _ahead(pieces: Iterator[Any], count: int) -> Iterator[Any]:
         finally:
             for each in waiting:
                 each.cancel()
-
-
-def strings(column: Values, encoding: str = "ascii", errors: str = "strict") -> list:
-    """The texts of a character column: up to the first NUL, trailing blanks stripped.
-
-    Args:
-        column: uint8 (rows, width), (rows, n, width) for n texts a row, which gives a list of lists; of a
-            variable-length character column the jagged tensor, or the pair (values, offsets).
-        encoding, errors: As in bytes.decode. The standard allows ASCII only; some files do not care.
-
-    Raises:
-        FitsFormatError: A text is not in `encoding`; names the row.
-
-    Example:
-        >>> torchfits.strings(torch.tensor([[78, 71, 67, 32]], dtype=torch.uint8))
-        ['NGC']
-    """
-    if isinstance(column, tuple) or column.is_nested:
-        arrays: Arrays = column if isinstance(column, tuple) else (column.values(), column.offsets())
-        data, offsets = to_bytes(arrays[0]), arrays[1].tolist()
-        return [_text(data[i:j], row, encoding, errors) for row, (i, j) in enumerate(pairwise(offsets))]
-    if column.dtype != torch.uint8 or column.ndim < 2:
-        raise FitsUnsupported(
-            f"strings are uint8 (rows, ..., width), not {column.dtype} {tuple(column.shape)}"
-        )
-    if column.ndim > 2:
-        return [strings(row, encoding, errors) for row in column]
-    data, width = to_bytes(column), column.shape[1]
-    return [
-        _text(data[row * width : (row + 1) * width], row, encoding, errors) for row in range(column.shape[0])
-    ]
-
-
-def _text(data: bytes, row: int, encoding: str, errors: str) -> str:
-    text = data.partition(b"\0")[0].rstrip(b" ")
-    try:
-        return text.decode(encoding, errors)
-    except UnicodeDecodeError as error:
-        raise FitsFormatError(f"row {row}: {text!r} is not {encoding}: {error.reason}") from error
