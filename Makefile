@@ -66,7 +66,7 @@ sanitize: clang dev
 fuzz: $(FUZZERS:%=$(FUZZED)/%)
 	$(PYTHON) tests/fuzz/seeds.py $(FUZZED)/seeds
 	for name in $(FUZZERS); do \
-	  mkdir -p $(FUZZED)/corpus/$$name && \
+	  mkdir -p $(FUZZED)/corpus/$$name $(FUZZED)/seeds/$$name && \
 	  $(FUZZED)/$$name -max_total_time=$(FUZZ_SECONDS) -max_len=8192 -timeout=60 -dict=tests/fuzz/fits.dict -verbosity=0 \
 	    -print_final_stats=1 -artifact_prefix=$(FUZZED)/$$name- $(FUZZED)/corpus/$$name $(FUZZED)/seeds/$$name || exit 1; \
 	done

@@ -26,7 +26,6 @@ cdef extern from "_native/pixels.h" nogil:
         tf_type wanted
         int has_blank
     size_t tf_width(tf_type type)
-    void tf_conversion_to_real(tf_conversion *c, double scale, double zero, int64_t blank)
     int tf_conversion_of(tf_conversion *c, int bitpix, double scale, double zero, int has_blank,
                          int64_t blank)
     void tf_cast(tf_type to_type, void *to, tf_type from_type, const void *from_, size_t n)
@@ -254,7 +253,6 @@ cdef extern from "_native/local_file.h" nogil:
     tf_change tf_change_of(int fd, const tf_identity *identity)
     const uint8_t *tf_map(int fd, int64_t size)
     void tf_unmap(const uint8_t *mapping, int64_t size)
-    void tf_advise_huge(void *memory, size_t size)
     int tf_processor_quota()
 
 cdef extern from "_native/memory.h" nogil:
