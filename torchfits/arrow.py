@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -26,6 +27,9 @@ _STORAGE = ("TTYPE", "TSCAL", "TZERO", "TNULL", "TBCOL")
 # TDISPn and what Python calls the same (FITS standard 4.0, section 7.3.4, table 20); texts are not padded
 _DISPLAY = re.compile(r"(?:([IBOZ])(\d+)(?:\.\d+)?|(F|EN|ES|E|D|G)(\d+\.\d+)(?:E\d+)?)$")
 _PYTHON_FORMAT = {"I": "d", "B": "b", "O": "o", "Z": "x", "F": "f", "G": "g"}
+
+# keywords that astropy keeps as attributes of columns
+_ATTRIBUTES = ("TFORM", "TUNIT", "TDIM", "TDISP", "TCOMM")
 
 Arrays = tuple[torch.Tensor, torch.Tensor]
 
@@ -223,8 +227,10 @@ def text_array(fields: torch.Tensor) -> Any:
     width = fields.shape[-1]
     if not width:
         return np.zeros(fields.shape[:-1], "S1")
-    array = fields.numpy().view(f"S{width}")[..., 0]
-    return array
+    offsets, _ = pack(fields, None, torch.empty_like(fields))
+    behind = torch.arange(width) >= offsets.diff()[:, None]
+    fields.view(-1, width).masked_fill_(behind, 0)
+    return fields.numpy().view(f"S{width}")[..., 0]
 
 
 def _objects(values: list) -> Any:
@@ -235,3 +241,86 @@ def _objects(values: list) -> Any:
     for i, value in enumerate(values):
         array[i] = value
     return array
+
+
+def _rows_of(values: Arrays, array: Any) -> Any:
+    """The arrays of the rows, views of `array`, which has all their elements."""
+    return _objects([array[i:j] for i, j in pairwise(values[1].tolist())])
+
+
+def pandas_frame(contents: Contents) -> Any:
+    """A pandas.DataFrame; plain numbers stay in the memory of their tensors."""
+    import numpy as np
+    import pandas as pd
+
+    columns: dict[str, Any] = {}
+    for column, values, nulls in contents:
+        elements, marks = (pair[0] if isinstance(pair, tuple) else pair for pair in (values, nulls))
+        marked = None if marks is None or not bool(marks.any()) else marks.numpy()
+        if is_text(column):
+            columns[column.name] = _array(column, values, None).to_pandas()
+            continue
+        array = elements.numpy()
+        if marked is not None and array.dtype.kind == "f":
+            array[marked] = np.nan
+        elif marked is not None and array.ndim == 1 and not isinstance(values, tuple):
+            masked = pd.arrays.BooleanArray if array.dtype.kind == "b" else pd.arrays.IntegerArray
+            columns[column.name] = masked(array, marked)
+            continue
+        elif marked is not None:
+            array = np.where(marked, np.nan, array)
+        if isinstance(values, tuple):
+            array = _rows_of(values, array)
+        columns[column.name] = array if array.ndim == 1 else _objects(list(array))
+    frame = pd.DataFrame(columns, copy=False)
+    about = _about_columns(contents.header)
+    for keyword, name in (("TUNIT", "units"), ("TCOMM", "descriptions")):
+        told = {column.name: about.get(column.index, {}).get(keyword) for column in contents.columns}
+        frame.attrs[name] = {column: text for column, text in told.items() if text}
+    return frame
+
+
+def _python_format(display: str, kind: str) -> str | None:
+    """TDISPn as astropy has formats, where it fits numbers of this kind of numpy."""
+    match = _DISPLAY.match(display.strip().upper())
+    if match is None or kind not in ("iu" if match[1] else "f"):
+        return None
+    return f"{{:{match[2] or match[4]}{_PYTHON_FORMAT.get(match[1] or match[3], 'e')}}}"
+
+
+def astropy_table(contents: Contents) -> Any:
+    """An astropy Table, much as Table.read gives it; numbers and texts stay in the memory of their tensors."""
+    import numpy as np
+    from astropy.table import Column as PlainColumn
+    from astropy.table import MaskedColumn, Table
+    from astropy.units import Unit
+
+    about = _about_columns(contents.header)
+    columns = []
+    for column, values, nulls in contents:
+        told = about.get(column.index, {})
+        if is_text(column):
+            array = _objects(strings(values)) if isinstance(values, tuple) else text_array(values)
+            marked = None
+        else:
+            elements, marks = (pair[0] if isinstance(pair, tuple) else pair for pair in (values, nulls))
+            array = elements.numpy()
+            # as astropy has it, a column that has a TNULL is masked even where nothing is null
+            plain = marks is None or (column.null is None and not bool(marks.any()))
+            marked = None if plain else marks.numpy()
+            if isinstance(values, tuple):
+                array = _rows_of(values, array if marked is None else np.ma.MaskedArray(array, marked))
+                marked = None
+        if marked is None:
+            made = PlainColumn(array, copy=False)
+        else:
+            made = MaskedColumn(array, mask=marked, copy=False)
+            if isinstance(column.null, int) and array.dtype.kind in "iu":  # so that it is written as it was
+                made.fill_value = column.null + int(column.zero)
+        made.name, made.description = column.name, told.get("TCOMM")
+        if column.unit:
+            made.unit = Unit(column.unit, format="fits", parse_strict="silent")
+        made.format = _python_format(str(told.get("TDISP", "")), array.dtype.kind)
+        made.meta.update({key: value for key, value in told.items() if key not in _ATTRIBUTES})
+        columns.append(made)
+    return Table(columns, meta=_about_table(contents.header), copy=False)
