@@ -102,7 +102,8 @@ def _buffer(tensor: torch.Tensor) -> Any:
     """The memory of a tensor, which lives as long as the buffer."""
     import pyarrow as pa
 
-    return pa.foreign_buffer(*address(tensor), base=tensor)
+    # one of nothing must be somewhere, too
+    return pa.foreign_buffer(*address(tensor), base=tensor) if tensor.numel() else pa.py_buffer(b"")
 
 
 def _bits(tensor: torch.Tensor) -> Any:
@@ -125,7 +126,7 @@ def _lists(elements: Any, offsets: torch.Tensor) -> Any:
 
 
 def _fixed_lists(elements: Any, count: int, size: int) -> Any:
-    """`count` lists of `size` elements. Lists of none are of variable length: neither parquet nor polars has others."""
+    """`count` lists of `size` elements; lists of none get offsets, as parquet and polars want it."""
     import pyarrow as pa
 
     if not size:
@@ -146,7 +147,7 @@ def _texts(fields: torch.Tensor, ends: torch.Tensor | None, rows: Any, errors: s
 
 
 def array_of(values: Values, nulls: Values | None = None, text: bool = False, errors: str = "strict") -> Any:
-    """A column as a pyarrow.Array, in the memory of its tensors but for logicals and nulls, which become bits.
+    """A column as a pyarrow.Array, in the memory of its tensors; but logicals and nulls become bits.
 
     Args:
         values: A contiguous tensor (rows, ...) of the host, or a pair (values, offsets).
@@ -243,6 +244,11 @@ def _objects(values: list) -> Any:
     return array
 
 
+def _elements(values: Values | None) -> Any:
+    """The tensor of the elements of all rows."""
+    return values[0] if isinstance(values, tuple) else values
+
+
 def _rows_of(values: Arrays, array: Any) -> Any:
     """The arrays of the rows, views of `array`, which has all their elements."""
     return _objects([array[i:j] for i, j in pairwise(values[1].tolist())])
@@ -255,8 +261,8 @@ def pandas_frame(contents: Contents) -> Any:
 
     columns: dict[str, Any] = {}
     for column, values, nulls in contents:
-        elements, marks = (pair[0] if isinstance(pair, tuple) else pair for pair in (values, nulls))
-        marked = None if marks is None or not bool(marks.any()) else marks.numpy()
+        elements, marks = _elements(values), _elements(nulls)
+        marked = marks.numpy() if marks is not None and bool(marks.any()) else None
         if is_text(column):
             columns[column.name] = _array(column, values, None).to_pandas()
             continue
@@ -289,7 +295,7 @@ def _python_format(display: str, kind: str) -> str | None:
 
 
 def astropy_table(contents: Contents) -> Any:
-    """An astropy Table, much as Table.read gives it; numbers and texts stay in the memory of their tensors."""
+    """An astropy Table, much as Table.read gives it; what has one size stays in the memory of its tensor."""
     import numpy as np
     from astropy.table import Column as PlainColumn
     from astropy.table import MaskedColumn, Table
@@ -303,11 +309,10 @@ def astropy_table(contents: Contents) -> Any:
             array = _objects(strings(values)) if isinstance(values, tuple) else text_array(values)
             marked = None
         else:
-            elements, marks = (pair[0] if isinstance(pair, tuple) else pair for pair in (values, nulls))
-            array = elements.numpy()
+            array, marks = _elements(values).numpy(), _elements(nulls)
             # as astropy has it, a column that has a TNULL is masked even where nothing is null
-            plain = marks is None or (column.null is None and not bool(marks.any()))
-            marked = None if plain else marks.numpy()
+            masked = marks is not None and (column.null is not None or bool(marks.any()))
+            marked = marks.numpy() if masked else None
             if isinstance(values, tuple):
                 array = _rows_of(values, array if marked is None else np.ma.MaskedArray(array, marked))
                 marked = None

@@ -19,7 +19,7 @@ _LIKE_ASCII = {"ascii", "utf-8", "iso8859-1"}
 
 
 def pack(fields: torch.Tensor, ends: torch.Tensor | None, to: torch.Tensor) -> tuple[torch.Tensor, int]:
-    """Put the texts of fields of characters one after the other: each up to the first NUL, without blanks at its end.
+    """Put the texts of fields of characters one after the other: each up to the first NUL, right-stripped.
 
     Args:
         fields: uint8 (..., width), or with `ends` (bytes,), contiguous.
@@ -27,7 +27,7 @@ def pack(fields: torch.Tensor, ends: torch.Tensor | None, to: torch.Tensor) -> t
         to: Where the texts go: as many bytes, or `fields` itself.
 
     Returns:
-        Where the texts begin and end in `to`, int64 (count + 1,), and which is the first that is not ASCII, or -1.
+        Where the texts begin and end in `to`, int64 (count + 1,), and the first that is not ASCII, or -1.
     """
     width = fields.shape[-1]
     count = math.prod(fields.shape[:-1]) if ends is None else len(ends) - 1
@@ -58,14 +58,14 @@ def strings(column: Any, encoding: str = "ascii", errors: str = "strict") -> lis
         if values.ndim == 1:
             return _strings(values, ends, encoding, errors, range(len(ends)))
         rows = ends.tolist()
-        texts = _strings(values, None, encoding, errors, rows)
-        return [texts[i:j] for i, j in pairwise(rows)]
+        found = _strings(values, None, encoding, errors, rows)
+        return [found[i:j] for i, j in pairwise(rows)]
     if column.dtype != torch.uint8 or column.ndim < 2:
         raise FitsUnsupported(
             f"strings are uint8 (rows, ..., width), not {column.dtype} {tuple(column.shape)}"
         )
     each = math.prod(column.shape[1:-1])
-    texts = _strings(column, None, encoding, errors, range(0, len(column) * each + 1, each or 1))
+    texts: list = _strings(column, None, encoding, errors, range(0, len(column) * each + 1, each or 1))
     for axis in range(column.ndim - 2, 0, -1):
         n = column.shape[axis]
         texts = [texts[i * n : (i + 1) * n] for i in range(math.prod(column.shape[:axis]))]
@@ -95,7 +95,5 @@ def decode(
             texts.append(data[i:j].decode(encoding, errors))
         except UnicodeDecodeError as error:
             row = bisect_right(rows, len(texts)) - 1
-            raise FitsFormatError(
-                f"row {row}: {data[i:j]!r} is not {encoding}: {error.reason}"
-            ) from error
+            raise FitsFormatError(f"row {row}: {data[i:j]!r} is not {encoding}: {error.reason}") from error
     return texts
