@@ -98,6 +98,7 @@ from torchfits._kernels cimport (
     tf_memory_take,
     tf_open,
     tf_outcome,
+    tf_pack_texts,
     tf_place,
     tf_planes,
     tf_pread,
@@ -123,6 +124,7 @@ from torchfits._kernels cimport (
     tf_section_pixels,
     tf_source,
     tf_stack,
+    tf_texts,
     tf_type,
     tf_unmap,
     tf_use_variant,
@@ -684,6 +686,34 @@ cdef class Heap:
                                    <const int64_t *>ends, rows, <void *>address, threads)
         _check(outcome, "read the heap")
         bytes_.check_unchanged()
+
+
+def pack_texts(size_t fields, int64_t size, size_t ends, int64_t width, int64_t count, size_t offsets, size_t to):
+    """Put the texts of `count` fields of characters one after the other, without what does not count of them.
+
+    Args:
+        fields, size: Address and bytes of the fields.
+        ends: 0 for fields of `width` bytes; else the address of count + 1 int64, where each field begins.
+        offsets: Where count + 1 int64 go: the bytes of the texts before each, and of all.
+        to: Where the texts go: `size` bytes, or `fields` itself.
+
+    Returns:
+        The first text with a byte that is not ASCII, or -1.
+    """
+    cdef tf_texts texts
+    cdef int64_t i, bad
+    texts.from_, texts.ends, texts.width, texts.count = <const uint8_t *>fields, <const int64_t *>ends, width, count
+    if size < 0 or count < 0 or (not ends and (width < 0 or (width and count > size // width))):
+        raise ValueError("fields of more bytes than there are")
+    if ends:
+        if texts.ends[0] < 0 or texts.ends[count] > size:
+            raise ValueError("fields outside the bytes")
+        for i in range(count):
+            if texts.ends[i] > texts.ends[i + 1]:
+                raise ValueError("fields that end before they begin")
+    with nogil:
+        bad = tf_pack_texts(&texts, <int64_t *>offsets, <uint8_t *>to)
+    return bad
 
 
 # ---------------------------------------------------------------------------- HDUs

@@ -268,5 +268,13 @@ cdef extern from "_native/memory.h" nogil:
 cdef extern from "_native/guard.h" nogil:
     int tf_guard_install()
 
+cdef extern from "_native/texts.h" nogil:
+    ctypedef struct tf_texts:
+        const uint8_t *from_ "from"
+        const int64_t *ends
+        int64_t width
+        int64_t count
+    int64_t tf_pack_texts(const tf_texts *texts, int64_t *offsets, uint8_t *to)
+
 cdef extern from "Python.h":
     double PyOS_string_to_double(const char *s, char **end, PyObject *overflow) except? -1.0
