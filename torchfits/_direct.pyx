@@ -314,8 +314,8 @@ cdef class File:
     cdef bint worth_mapping(self):
         """Whether rows one after the other are better had from a mapping than by preads.
 
-        They are where it is there already: touching a new one for the first time takes longer. So it is made when
-        rows are read once more.
+        They are where it is there already: touching a new one for the first time takes longer. So it is made
+        when rows are read once more.
         """
         again = self.rows_were_read
         self.rows_were_read = True
@@ -688,7 +688,8 @@ cdef class Heap:
         bytes_.check_unchanged()
 
 
-def pack_texts(size_t fields, int64_t size, size_t ends, int64_t width, int64_t count, size_t offsets, size_t to):
+def pack_texts(size_t fields, int64_t size, size_t ends, int64_t width, int64_t count, size_t offsets,
+               size_t to):
     """Put the texts of `count` fields of characters one after the other, without what does not count of them.
 
     Args:
@@ -702,7 +703,8 @@ def pack_texts(size_t fields, int64_t size, size_t ends, int64_t width, int64_t 
     """
     cdef tf_texts texts
     cdef int64_t i, bad
-    texts.from_, texts.ends, texts.width, texts.count = <const uint8_t *>fields, <const int64_t *>ends, width, count
+    texts.from_, texts.ends = <const uint8_t *>fields, <const int64_t *>ends
+    texts.width, texts.count = width, count
     if size < 0 or count < 0 or (not ends and (width < 0 or (width and count > size // width))):
         raise ValueError("fields of more bytes than there are")
     if ends:
