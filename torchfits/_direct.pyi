@@ -1,7 +1,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from typing_extensions import Self, disjoint_base
+from typing_extensions import Buffer, Self, disjoint_base
 
 from torchfits.source import Identity
 
@@ -127,6 +127,8 @@ class Heap:
         threads: int,
         mmap: bool,
     ) -> None: ...
+
+def rice_decode(stream: Buffer, count: int, width: int, block: int = 32) -> bytearray: ...
 
 FILE_DONE: int
 FILE_CHANGED: int
