@@ -34,9 +34,7 @@ class File:
 
 @disjoint_base
 class Conversion:
-    def __new__(
-        cls, bitpix: int, scale: float, zero: float, blank: int | None, wanted: int, real: bool = False
-    ) -> Self: ...
+    def __new__(cls, bitpix: int, scale: float, zero: float, blank: int | None, wanted: int) -> Self: ...
 
 def read_section(
     where: File | bytes,

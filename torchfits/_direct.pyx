@@ -70,7 +70,6 @@ from torchfits._kernels cimport (
     tf_column_width,
     tf_conversion,
     tf_conversion_of,
-    tf_conversion_to_real,
     tf_field,
     tf_field_width,
     tf_file_kind,
@@ -345,19 +344,16 @@ cdef class Conversion:
         bitpix, scale, zero, blank: BITPIX, BSCALE, BZERO and BLANK (None where there is none); 1, 0 and None
             for the stored numbers.
         wanted: Of `TYPES`.
-        real: Reals, with NaN for `blank`, also where scale and zero are a convention for integers.
     """
 
     cdef tf_conversion c
 
-    def __cinit__(self, int bitpix, double scale, double zero, blank, int wanted, bint real=False):
+    def __cinit__(self, int bitpix, double scale, double zero, blank, int wanted):
         if not 0 <= wanted < TF_TYPES:
             raise ValueError("no such type")
         cdef int64_t null = 0 if blank is None else blank
         if tf_conversion_of(&self.c, bitpix, scale, zero, blank is not None, null) != 0:
             raise ValueError(f"no BITPIX {bitpix}")
-        if real:
-            tf_conversion_to_real(&self.c, scale, zero, null)
         self.c.wanted = <tf_type>wanted
 
 

@@ -26,7 +26,6 @@ cdef extern from "_native/pixels.h" nogil:
         tf_type wanted
         int has_blank
     size_t tf_width(tf_type type)
-    void tf_conversion_to_real(tf_conversion *c, double scale, double zero, int64_t blank)
     int tf_conversion_of(tf_conversion *c, int bitpix, double scale, double zero, int has_blank,
                          int64_t blank)
     void tf_cast(tf_type to_type, void *to, tf_type from_type, const void *from_, size_t n)

@@ -144,8 +144,10 @@ def check_out(out: torch.Tensor, shape: Sequence[int], dtype: torch.dtype) -> to
 
 def integers(values: object, what: str) -> torch.Tensor:
     """`values`, a tensor or what torch makes one of, as int64 on the host; TypeError for other numbers."""
-    if not getattr(getattr(values, "dtype", None), "isnative", True):
-        values = values.astype(values.dtype.newbyteorder("="))  # type: ignore[attr-defined]  # of numpy
+    if hasattr(
+        getattr(values, "dtype", None), "newbyteorder"
+    ):  # of numpy, where torch does not take every array
+        values = values.astype(values.dtype.newbyteorder("="), order="C")  # type: ignore[attr-defined]
     try:
         found = torch.as_tensor(values, device="cpu")
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:

@@ -28,6 +28,7 @@ from torchfits._tensors import (
     BITPIX_OF_TFORM,
     CODES,
     COMPLEX,
+    OTHER_SIGN,
     SCALED,
     STORED,
     address,
@@ -102,6 +103,26 @@ def can_be_null(column: Column, kind: str) -> bool:
     return code == "L" or (code in "BIJK" and column.null is not None)
 
 
+def _asked(column: Column, nulls: Nulls) -> Nulls:
+    """What is asked for of this column of a binary table; NaN only where a mask is not needed first.
+
+    Unsigned integers are exact only as they are: they are made floats afterwards.
+    """
+    if not can_be_null(column, "bintable") or (nulls == "nan" and "L" in (column.code, column.element)):
+        return None
+    exact = dtype_of(column, "bintable") in OTHER_SIGN.values()
+    return "mask" if nulls == "nan" and exact else nulls
+
+
+def _with_nan(values: Values, marks: Values, dtype: torch.dtype) -> Values:
+    """Integers as floats, NaN where they are null."""
+    if isinstance(values, tuple):
+        return _with_nan(values[0], marks[0], dtype), values[1]
+    real = values.to(dtype)
+    real[marks] = math.nan
+    return real
+
+
 def _null_of(column: Column) -> int:
     """The stored number that is null: TNULL; of logicals, the byte 0."""
     return column.null if isinstance(column.null, int) and (column.element or column.code) in "BIJK" else 0
@@ -161,9 +182,8 @@ def _conversion(column: Column, code: str, dtype: torch.dtype, nulls: Nulls) -> 
         return Conversion(bitpix, 1, 0, None, CODES[torch.uint8])
     if code in COMPLEX:  # scaled or not, both parts
         return Conversion(bitpix, column.scale, column.zero, None, CODES[STORED[bitpix]])
-    if nulls == "nan" and isinstance(column.null, int):
-        return Conversion(bitpix, column.scale, column.zero, column.null, CODES[dtype], real=True)
-    return Conversion(bitpix, column.scale, column.zero, None, CODES[dtype])
+    null = column.null if nulls == "nan" and isinstance(column.null, int) else None
+    return Conversion(bitpix, column.scale, column.zero, null, CODES[dtype])
 
 
 class ColumnReader:
@@ -181,6 +201,7 @@ class ColumnReader:
         self, columns: list[Column], rows: Rows, nulls: Nulls, ragged: Ragged
     ) -> tuple[dict[str, Values], dict[str, Values]]:
         """The values of the columns, and the masks of their nulls where nulls is 'mask'."""
+        columns = list({column.name: column for column in columns}.values())  # each once
         for column in columns:
             if column.problem:
                 raise FitsFormatError(f"column {column.name!r} cannot be read: {column.problem}")
@@ -197,12 +218,15 @@ class ColumnReader:
         else:
             values, masks = self._read_direct(columns, rows, nulls)
         for column in columns:
+            if nulls == "nan" and column.name in masks:
+                real = dtype_of(column, self.hdu.kind, nulls)
+                values[column.name] = _with_nan(values[column.name], masks.pop(column.name), real)
             if column.code in "PQ" and self.hdu.kind != "table":
                 for found in (values, masks):
                     if column.name in found:
                         found[column.name] = _shaped(column, found[column.name], ragged)
-        order = [column.name for column in columns]
-        return {name: values[name] for name in order}, {name: masks[name] for name in order if name in masks}
+        names = [column.name for column in columns]
+        return {name: values[name] for name in names}, {name: masks[name] for name in names if name in masks}
 
     # -- our own kernels
 
@@ -213,21 +237,21 @@ class ColumnReader:
         values: dict[str, Values] = {}
         masks: dict[str, Values] = {}
         cells = []
-        for column in {column.name: column for column in columns}.values():
+        for column in columns:
             if column.code in "PQ":
                 tensor = torch.zeros((count, 2), dtype=torch.int64, device="cpu")
             else:
-                tensor = allocate((count, *column.shape), dtype_of(column, "bintable", nulls))
+                tensor = allocate((count, *column.shape), dtype_of(column, "bintable", _asked(column, nulls)))
             values[column.name] = tensor
-            cells.append(cells_of(column, tensor, nulls))
-            if nulls == "mask" and can_be_null(column, "bintable") and column.code not in "PQ":
+            cells.append(cells_of(column, tensor, _asked(column, nulls)))
+            if _asked(column, nulls) == "mask" and column.code not in "PQ":
                 masks[column.name] = cells[-1].marks = allocate(tensor.shape, torch.bool)
         self._fill(cells, rows)
         for each in cells:
             column = each.column
             if column.code in "PQ":
                 descriptors = values[column.name]
-                values[column.name], marks = self._read_heap(column, descriptors, rows, nulls)
+                values[column.name], marks = self._read_heap(column, descriptors, rows, _asked(column, nulls))
                 if marks is not None:
                     masks[column.name] = marks
         return values, masks
@@ -253,7 +277,7 @@ class ColumnReader:
         code, dtype = column.element, dtype_of(column, "bintable", nulls)
         conversion = None if code in "LX" else _conversion(column, code, dtype, nulls)
         values, ends = self._read_arrays(column, descriptors, rows, conversion, dtype)
-        if nulls != "mask" or not can_be_null(column, "bintable"):
+        if nulls != "mask":
             return (values, ends), None
         stored = STORED[_STORED_AS[code][0]]
         raw = Conversion(_STORED_AS[code][0], 1, 0, None, CODES[stored])
@@ -286,7 +310,8 @@ class ColumnReader:
         self, column: Column, descriptors: torch.Tensor, rows: Rows, conversion: Conversion | None
     ) -> tuple[Heap, torch.Tensor]:
         """The heap of a column, and int64 (rows + 1,): the elements before each row. Or FitsFormatError."""
-        start, size = self.hdu.data_start + self.table.heap, max(self.table.data_size - self.table.heap, 0)
+        before = min(self.table.heap, self.table.data_size)
+        start, size = self.hdu.data_start + before, self.table.data_size - before
         kind = NUMBERS if conversion is not None else BITS if column.element == "X" else LOGICALS
         heap = Heap(start, size, kind, conversion, 2 if column.element in COMPLEX else 1)
         ends = torch.zeros(len(rows) + 1, dtype=torch.int64, device="cpu")
@@ -351,7 +376,7 @@ class ColumnReader:
     def _read_by_cfitsio(
         self, columns: list[Column], rows: range | torch.Tensor, nulls: Nulls
     ) -> tuple[dict[str, Values], dict[str, Values]]:
-        nullable = [column for column in columns if nulls and can_be_null(column, "bintable")]
+        nullable = [column for column in columns if _asked(column, nulls)]
         masks: dict[str, Values] = {}
         with self.file.reading(self.hdu) as handle:
             reference = _CfitsioColumns(self, handle, rows)
@@ -360,9 +385,9 @@ class ColumnReader:
         for column in nullable:
             found, *ends = stored[column.name] if column.code in "PQ" else (stored[column.name],)
             marks = found == _null_of(column)
-            if nulls == "mask":
+            if _asked(column, nulls) == "mask":
                 masks[column.name] = (marks, *ends) if ends else marks
-            elif (column.element or column.code) != "L":
+            else:
                 real = (found.to(torch.float64) * column.scale + column.zero).to(
                     dtype_of(column, "bintable", nulls)
                 )

@@ -49,7 +49,16 @@ _KEYWORDS = {"and", "or", "not", "in", "between", "is", "null", "true", "false"}
 _SPELLED = {"&": "and", "&&": "and", "|": "or", "||": "or", "~": "not", "!": "not", "=": "==", "<>": "!="}
 # how tightly operators bind
 _OR, _AND, _NOT, _COMPARISON, _SUM, _PRODUCT, _SIGN, _POWER = range(1, 9)
-_BINDS = {"or": _OR, "and": _AND, "+": _SUM, "-": _SUM, "*": _PRODUCT, "/": _PRODUCT, "%": _PRODUCT, "**": _POWER}
+_BINDS = {
+    "or": _OR,
+    "and": _AND,
+    "+": _SUM,
+    "-": _SUM,
+    "*": _PRODUCT,
+    "/": _PRODUCT,
+    "%": _PRODUCT,
+    "**": _POWER,
+}
 _COMPARISONS = {"==", "!=", "<", "<=", ">", ">="}
 _BINDS |= dict.fromkeys([*_COMPARISONS, "in", "between", "is"], _COMPARISON)
 _MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "=="}
@@ -190,7 +199,9 @@ class _Program:
             self._numbers[key] = len(self.inputs)
             self.inputs.append(each)
         i = self._numbers[key]
-        return _Register(_LETTERS[each.kind], "input", i), _Register("b", "null", i) if each.nullable else False
+        return _Register(_LETTERS[each.kind], "input", i), _Register(
+            "b", "null", i
+        ) if each.nullable else False
 
     def constant(self, kind: str, *values: int | float | bytes) -> _Register:
         """A constant, or a set of them in rising order."""
@@ -517,7 +528,9 @@ class _Arithmetic:
         chosen = sorted(set(chosen))
         # texts are looked up slower than a few of them are compared
         if x.value.type != "w" and len(chosen) > (_FEW_TEXTS if isinstance(x, _Text) else 1):
-            return self.program.run(f"in_{x.value.type}", x.value, self.program.constant(x.value.type, *chosen))
+            return self.program.run(
+                f"in_{x.value.type}", x.value, self.program.constant(x.value.type, *chosen)
+            )
         found: _Bits = False
         for value in chosen:
             equal = self.program.run(
@@ -705,7 +718,9 @@ class _Functions(_Arithmetic):
         two = _constant(span, 2)
         cosines = [self.real("cos", self.scaled("radians", dec, span), span) for dec in (dec1, dec2)]
         across = self.arithmetic("*", self.arithmetic("*", *cosines), haversine(ra1, ra2))
-        whole = self.extreme("min", self.arithmetic("+", haversine(dec1, dec2), across), _constant(span, 1.0), span)
+        whole = self.extreme(
+            "min", self.arithmetic("+", haversine(dec1, dec2), across), _constant(span, 1.0), span
+        )
         angle = self.real("asin", self.real("sqrt", whole, span), span)
         return self.scaled("degrees", self.arithmetic("*", angle, two), span)
 
@@ -787,7 +802,9 @@ class _Compiler(_Functions):
         if self.token.kind != "end":
             raise self.unexpected("an operator or the end")
         if not isinstance(value, _Logical):
-            raise self.error(f"a filter is true or false for each row; this is {_NAMES[type(value)]}", value.span)
+            raise self.error(
+                f"a filter is true or false for each row; this is {_NAMES[type(value)]}", value.span
+            )
         return RowFilter(self.program.inputs, self.program.finish(value.true))
 
     def expression(self, level: int) -> _Value:
@@ -887,7 +904,9 @@ class _Compiler(_Functions):
         self.next += 1
         if token.kind == "not":
             if level > _NOT:
-                raise self.error(f"{token.text!r} binds looser than what is before it; it needs parentheses", token.span)
+                raise self.error(
+                    f"{token.text!r} binds looser than what is before it; it needs parentheses", token.span
+                )
             x = self.logical(self.expression(_NOT), token)
             return self.negation(x, (token.span[0], x.span[1]))
         if token.kind in ("-", "+"):
@@ -1008,7 +1027,9 @@ class _Compiler(_Functions):
         if column.problem:
             raise self.error(f"{what} cannot be read: {column.problem}", span)
         if column.code in "PQ":
-            raise self.error(f"{what} is of variable length ({column.tform}); filters take no such column", span)
+            raise self.error(
+                f"{what} is of variable length ({column.tform}); filters take no such column", span
+            )
         if column.code in "CM":
             raise self.error(f"{what} is complex ({column.tform}); filters take no such column", span)
         shape = column.shape[:-1] if column.code == "A" else column.shape
@@ -1037,7 +1058,9 @@ class _Compiler(_Functions):
             if math.prod(shape) != 1:
                 size = " x ".join(map(str, shape))
                 zeros = ", ".join("0" * len(shape))
-                raise self.error(f"{what} holds {size} elements a row; one is written with its index: [{zeros}]", span)
+                raise self.error(
+                    f"{what} holds {size} elements a row; one is written with its index: [{zeros}]", span
+                )
             return 0
         if len(index) != len(shape):
             has = f"{len(shape)} axes" if len(shape) != 1 else "one axis"

@@ -187,17 +187,6 @@ int tf_conversion_of(tf_conversion *c, int bitpix, double scale, double zero, in
     return -1;
 }
 
-void tf_conversion_to_real(tf_conversion *c, double scale, double zero, int64_t blank)
-{
-    c->scaled = 1;
-    c->scale = scale;
-    c->zero = zero;
-    c->has_blank = !is_real(c->stored);
-    c->blank = blank;
-    c->values = is_real(c->stored) ? c->stored : tf_width(c->stored) <= 2 ? TF_F32 : TF_F64;
-    c->wanted = c->values;
-}
-
 /* the sign bit, where the numbers are of the other signedness than the stored ones */
 static uint64_t flip_of(const tf_conversion *c)
 {

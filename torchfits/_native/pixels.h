@@ -38,9 +38,6 @@ typedef struct {
 /* From BITPIX, BSCALE, BZERO and BLANK; -1 where BITPIX is none. `wanted` is left as `values`. */
 int tf_conversion_of(tf_conversion *c, int bitpix, double scale, double zero, int has_blank, int64_t blank);
 
-/* The same numbers as reals, NaN for those that are `blank`; a convention for integers of the other sign does not count. */
-void tf_conversion_to_real(tf_conversion *c, double scale, double zero, int64_t blank);
-
 /* Whether the bytes may be swapped where they lie: nothing else changes. */
 int tf_is_swap(const tf_conversion *c);
 void tf_swap_in_place(const tf_conversion *c, void *pixels, size_t n);
