@@ -19,6 +19,7 @@ LAYERS = [
     ["layout", "_core"],
     ["compression", "ascii_table", "cache", "versions", "where"],
     ["hdu", "writer", "columns"],
+    ["compressed_table"],
     ["image", "table"],
     ["groups"],
     ["hdulist"],

@@ -94,7 +94,7 @@ def read_rows(
     mmap: bool,
 ) -> None: ...
 def select_rows(
-    where: File | bytes,
+    where: File | bytes | memoryview,
     start: int,
     row_bytes: int,
     all_rows: int,

@@ -147,12 +147,9 @@ class TableLayout:
 
 @dataclass(slots=True)
 class RowTiles:
-    """How a tile-compressed table is stored (FITS standard 4.0, section 10.3): a row for each tile of its rows.
+    """How a tile-compressed table is stored (FITS standard 4.0, section 10.3)."""
 
-    The table that it stands for has the columns; it has no heap of its own.
-    """
-
-    table: TableLayout  # as stored: the streams of bytes
+    table: TableLayout  # as stored: for each tile of rows a row, with streams of bytes
     rows: int  # of a tile; the last one may have fewer
     codecs: list[str]  # by column
 
