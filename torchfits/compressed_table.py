@@ -266,12 +266,13 @@ class CompressedReader(ColumnReader):
             begins = sizes[first:last].cumsum(0) - sizes[first:last]
             found = torch.stack([counts[first:last], begins], 1)
             low, high = int(ends[first]), int(ends[last])
+            local_ends = torch.zeros(last - first + 1, dtype=torch.int64, device="cpu")
             if high > low:
                 heap_of(column, 0, len(arrays), conversion).read(
                     arrays,
                     address(found)[0],
                     last - first,
-                    address(torch.zeros(last - first + 1, dtype=torch.int64, device="cpu"))[0],
+                    address(local_ends)[0],
                     *address(values[low:high]),
                     threads(),
                     False,
@@ -285,12 +286,13 @@ class CompressedReader(ColumnReader):
         """The arrays of some rows, one after the other, each of its size."""
         lengths = streams[:, 0].contiguous()
         read = allocate((int(lengths.sum()),), torch.uint8)
+        ends = torch.zeros(len(rows) + 1, dtype=torch.int64, device="cpu")
         if read.numel():
             heap.read(
                 self.file.source.where(self.hdu.data_start + self.hdu.data_size),
                 address(streams)[0],
                 len(rows),
-                address(torch.zeros(len(rows) + 1, dtype=torch.int64, device="cpu"))[0],
+                address(ends)[0],
                 *address(read),
                 threads(),
                 self.mmap,
@@ -366,7 +368,7 @@ def _decode(codec: str, stream: memoryview, size: int, number: int) -> _Bytes:
     """The `size` bytes that a stream stands for; ValueError or zlib.error says why 'the stream' does not."""
     if codec == "RICE_1":
         return rice_decode(stream, size // number, number, _RICE_BLOCK)
-    data = stream if codec == "NOCOMPRESS" else _inflate(stream, size)
+    data = bytes(stream) if codec == "NOCOMPRESS" else _inflate(stream, size)
     if len(data) != size:
         raise ValueError(f"makes {len(data)} bytes, not {size}")
     if number == 1:
