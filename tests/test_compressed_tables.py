@@ -130,7 +130,6 @@ def test_the_header_is_that_of_the_plain_table(tmp_path):
         fits.Column("V", "PI()", array=arrays),
     ]
     hdu = fits.BinTableHDU.from_columns(columns, name="EVENTS", ver=3)
-    hdu.header["HIERARCH a long name"] = "kept"
     hdu.header.add_comment("kept, too")
     hdu.add_checksum()
     plain, path, back = tmp_path / "plain.fits", tmp_path / "packed.fits", tmp_path / "back.fits"

@@ -662,8 +662,8 @@ def test_real_tables_are_what_a_slow_reader_finds(name):
         pytest.skip("refused as a whole, which test_oracles compares")
     with file:
         for hdu in hdus[:60]:
-            header = hdu.read_header()
-            if header["XTENSION"].strip() == "TABLE" or header.get("ZTABLE"):
+            # the slow reader knows neither text nor tiles
+            if hdu._hdu.kind == "table" or hdu._hdu.header.get("ZTABLE"):
                 continue
             nrows = hdu.nrows
             rows = sorted({*range(min(nrows, 4)), *range(max(nrows - 4, 0), nrows)})

@@ -40,6 +40,7 @@ from torchfits.errors import (
     FitsIOError,
     FitsUnsupported,
     FitsWarning,
+    SectionError,
 )
 from torchfits.hdulist import HDUList, Key, open
 from torchfits.header import Card
@@ -384,6 +385,9 @@ def _gather_one(
 ) -> None:
     with open(path, cache=False) as file:
         found = _table_of(file, hdu)
+        for row, _ in places:
+            if not -found.nrows <= row < found.nrows:
+                raise SectionError(f"row {row} of a table of {found.nrows}", path=file.path, hdu=found.index)
         cells = found.read_table(list(result), [row for row, _ in places])
         for (name, tensor), cell in zip(result.items(), cells.values(), strict=True):
             if cell.is_nested or cell.dtype != tensor.dtype or cell.shape[1:] != tensor.shape[1:]:
