@@ -66,7 +66,7 @@ sanitize: clang dev
 fuzz: $(FUZZERS:%=$(FUZZED)/%)
 	$(PYTHON) tests/fuzz/seeds.py $(FUZZED)/seeds
 	for name in $(FUZZERS); do \
-	  mkdir -p $(FUZZED)/corpus/$$name && \
+	  mkdir -p $(FUZZED)/corpus/$$name $(FUZZED)/seeds/$$name && \
 	  $(FUZZED)/$$name -max_total_time=$(FUZZ_SECONDS) -max_len=8192 -timeout=60 -dict=tests/fuzz/fits.dict -verbosity=0 \
 	    -print_final_stats=1 -artifact_prefix=$(FUZZED)/$$name- $(FUZZED)/corpus/$$name $(FUZZED)/seeds/$$name || exit 1; \
 	done
@@ -77,7 +77,7 @@ $(FUZZED)/%: tests/fuzz/%.c $(wildcard tests/fuzz/common.* torchfits/_native/*) 
 	  -fno-sanitize-recover=undefined -fsanitize-coverage-ignorelist=tests/fuzz/uncovered.txt $(COVERAGE) \
 	  -Itorchfits $< tests/fuzz/common.c $(NATIVE) -lm -lpthread -o $@
 # comparing pixels tells libFuzzer nothing, and takes most of the time
-$(FUZZED)/fuzz_image: COVERAGE := -fno-sanitize-coverage=trace-cmp
+$(FUZZED)/fuzz_image $(FUZZED)/fuzz_table: COVERAGE := -fno-sanitize-coverage=trace-cmp
 
 clean:
 	rm -rf build torchfits/*.so torchfits/_build_info.py *.egg-info

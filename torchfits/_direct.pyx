@@ -602,8 +602,8 @@ def select_rows(where, int64_t start, int64_t row_bytes, int64_t all_rows, rows,
         if tf_column_width(&f.field[i]) != filter.registers[i].width:
             raise ValueError("not what the filter takes")
     with nogil:
-        outcome = tf_select_rows(&asked.bytes.source, &asked.rows, f.field, f.count, &filter.f, <uint8_t *>address,
-                                 &passed, threads)
+        outcome = tf_select_rows(&asked.bytes.source, &asked.rows, f.field, f.count, &filter.f,
+                                 <uint8_t *>address, &passed, threads)
     _check(outcome, "read the table")
     asked.bytes.check_unchanged()
     return passed
@@ -1116,8 +1116,9 @@ cdef dict _NUMBER_OF = {name: i for i, name in enumerate(OPERATIONS)}
 cdef class Filter:
     """The program of a row filter, as `torchfits.where` makes it.
 
-    Types are letters: 'b' logical, 'i' int64, 'u' uint64, 'w' integers of 128 bits, 'd' float64, 's' text. Registers
-    have numbers: the values of the inputs, their nulls, the constants, the temporaries, at last the result.
+    Types are letters: 'b' logical, 'i' int64, 'u' uint64, 'w' integers of 128 bits, 'd' float64, 's' text.
+    Registers have numbers: the values of the inputs, their nulls, the constants, the temporaries, at last the
+    result.
 
     Args:
         inputs: (type, bytes of a value) each.
@@ -1137,7 +1138,7 @@ cdef class Filter:
     def __cinit__(self, list inputs not None, list constants not None, str temporaries not None,
                   list program not None):
         cdef Py_ssize_t i, count = 2 * len(inputs) + len(constants) + len(temporaries) + 1
-        cdef int64_t at, scratch = 0
+        cdef int64_t scratch = 0
         cdef bytes data
         cdef const char *from_
         if max(count, len(program)) > INT32_MAX:

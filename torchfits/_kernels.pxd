@@ -142,8 +142,8 @@ cdef extern from "_native/filter.h" nogil:
     int64_t tf_filter_width(char type)
     int tf_filter_check(tf_filter *filter)
     size_t tf_filter_scratch_bytes(const tf_filter *filter)
-    void tf_filter_run(const tf_filter *filter, const void *const *values, const uint8_t *const *nulls, int64_t n,
-                       void *scratch, uint8_t *keep)
+    void tf_filter_run(const tf_filter *filter, const void *const *values, const uint8_t *const *nulls,
+                       int64_t n, void *scratch, uint8_t *keep)
 
 cdef extern from "_native/rows.h" nogil:
     ctypedef enum tf_cell_kind:
@@ -257,7 +257,6 @@ cdef extern from "_native/local_file.h" nogil:
     tf_change tf_change_of(int fd, const tf_identity *identity)
     const uint8_t *tf_map(int fd, int64_t size)
     void tf_unmap(const uint8_t *mapping, int64_t size)
-    void tf_advise_huge(void *memory, size_t size)
     int tf_processor_quota()
 
 cdef extern from "_native/memory.h" nogil:

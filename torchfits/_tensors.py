@@ -219,6 +219,9 @@ def deliver(
     tensor = allocate(shape, wanted) if out is None else out
     for _, read in parts(None):
         read(tensor)
+    if out is not None and not out.is_inference():
+        # autograd, which may have kept it for a backward pass, shall know
+        torch.autograd.graph.increment_version(out)
     return tensor
 
 

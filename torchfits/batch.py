@@ -97,10 +97,10 @@ def read_batch(
         raise TypeError(f"out must be a torch.Tensor, not {type(out).__name__}")
     target = check_device(out.device if out is not None else device)
     dtype = out.dtype if check_dtype(dtype) is None and out is not None else dtype
-    names = [file_path(path) for path in paths]
+    names, failed = _names(paths, on_error == "fill")
     if not names:
         return torch.empty((0,), dtype=dtype or torch.float32, device=target) if out is None else out
-    batch = _Batch(names, hdu, section, on_error == "fill")
+    batch = _Batch(names, failed, hdu, section, on_error == "fill")
     wanted = dtype or batch.natural
     if dtype is not None:
         batch.only = None
@@ -119,17 +119,43 @@ def read_batch(
     return stack
 
 
+def _names(paths: Sequence[Path], fill: bool) -> tuple[list[str | bytes], dict[int, FitsError]]:
+    """The paths as C takes them; with `fill`, an empty one for each that is no file name, and why."""
+    if isinstance(paths, (str, bytes, os.PathLike)):
+        raise TypeError(f"paths must be a sequence of paths, not one: [{paths!r}]")
+    names: list[str | bytes] = []
+    failed: dict[int, FitsError] = {}
+    for i, path in enumerate(paths):
+        try:
+            names.append(file_path(path))
+        except FitsError as error:
+            if not fill:
+                raise
+            failed[i] = error
+            names.append("")
+    return names, failed
+
+
 class _Batch:
     """The files of one call; the first that can be opened decides what an image of the batch is."""
 
-    def __init__(self, names: list[str | bytes], hdu: Key, section: Section, fill: bool):
+    def __init__(
+        self,
+        names: list[str | bytes],
+        failed: dict[int, FitsError],
+        hdu: Key,
+        section: Section,
+        fill: bool,
+    ):
         self.names, self.hdu, self.section, self.fill = names, hdu, section, fill
-        self.failed: dict[int, FitsError] = {}
+        self.failed = failed
         self.image, self.natural, self.ranges, self.shape = self._first()
         self.only: torch.dtype | None = self.natural  # None where every dtype is converted
 
     def _first(self) -> tuple[ImageLayout, torch.dtype, list[range], tuple[int, ...]]:
         for i, name in enumerate(self.names):
+            if i in self.failed:
+                continue
             try:
                 with open(name, cache=False) as file:
                     found = self._find(file)
@@ -248,7 +274,10 @@ def read_keys(
         {'NAXIS': tensor([2, 2]), 'OBJECT': [None, None]}
     """
     wanted = [keys] if isinstance(keys, str) else list(keys)
-    names = [file_path(path) for path in paths]
+    for key in wanted:
+        if not isinstance(key, str):
+            raise TypeError(f"a keyword must be a str, not {key!r}")
+    names, _ = _names(paths, fill=False)
     plain = [key.strip().upper() for key in wanted]
     which = _which(hdu)
     values: list[list[Any]] = [[None] * len(names) for _ in wanted]

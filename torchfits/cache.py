@@ -47,6 +47,7 @@ class OpenFile:
         self._index = HduIndex(self.source.file if isinstance(self.source, FileSource) else None)
         self._hdus: dict[int, layout.Hdu] = {}
         self._odd: list[int] = []  # those that the index does not know by name
+        self._named: dict[tuple[str, int | None], layout.Hdu] = {}  # what was found by name
         self._failure: FitsFormatError | None = None  # what ended the walk
         self._layouts: dict[int, layout.ImageLayout | layout.TileLayout | layout.TableLayout] = {}
         self._lock = threading.RLock()
@@ -101,6 +102,12 @@ class OpenFile:
 
     def find_name(self, name: str, version: int | None) -> layout.Hdu | None:
         """The first HDU with this EXTNAME in capitals, and EXTVER unless None; walks as far as needed."""
+        known = self._named.get((name, version))
+        if known is None and (known := self._look_for(name, version)) is not None:
+            self._named[name, version] = known
+        return known
+
+    def _look_for(self, name: str, version: int | None) -> layout.Hdu | None:
         key, first, seen = name.encode("utf-8", "surrogatepass"), 0, 0
         # such an EXTVER only a header can hold that the index does not know
         absurd = version is not None and abs(version) >= _ALL
@@ -257,8 +264,8 @@ def open_file(path: Path, cache: bool) -> OpenFile:
     global _hits, _misses
     if not cache:
         return OpenFile(path).acquire()
-    where = _absolute(file_path(path))
-    now = identity(path)
+    path = file_path(path)
+    where, now = _absolute(path), identity(path)
     with _lock:
         file = _open.get(where)
         if file is not None and file.source.identity == now:

@@ -100,7 +100,7 @@ def can_be_null(column: Column, kind: str) -> bool:
     code = column.element or column.code
     if kind == "table":
         return code == "I"
-    return code == "L" or (code in "BIJK" and column.null is not None)
+    return code == "L" or (code in "BIJK" and isinstance(column.null, int))
 
 
 def _asked(column: Column, nulls: Nulls) -> Nulls:
@@ -366,14 +366,16 @@ class ColumnReader:
         )
 
     def _match_text(self, row_filter: RowFilter, rows: range | torch.Tensor) -> torch.Tensor:
-        text = self._text(rows)
-        values: list[memoryview] = []
-        nulls: list[memoryview | None] = []
-        for each in row_filter.inputs:
-            dtype = {"int64": torch.int64, "float64": torch.float64}.get(each.kind, torch.uint8)
-            found, marks = parse_column(text, self.table.row_bytes, each.column, rows, dtype)
-            values.append(as_buffer(found))
-            nulls.append(as_buffer(marks) if each.nullable else None)
+        text, inputs = self._text(rows), row_filter.inputs
+        dtypes = {"int64": torch.int64, "float64": torch.float64, "string": torch.uint8}
+        found = [
+            parse_column(text, self.table.row_bytes, each.column, rows, dtypes[each.kind]) for each in inputs
+        ]
+        values = [as_buffer(tensor) for tensor, _ in found]
+        nulls = [
+            as_buffer(marks) if each.nullable else None
+            for each, (_, marks) in zip(inputs, found, strict=True)
+        ]
         return _bytes_of(row_filter.program.evaluate(values, nulls, len(rows)))
 
     # -- cfitsio

@@ -188,7 +188,7 @@ class HDUList:
         return _reopen, (self._file.absolute, options)
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else ", ".join(repr(hdu) for hdu in self._known.values()) or "open"
+        state = "closed" if self._closed else ", ".join(map(repr, list(self._known.values()))) or "open"
         return f"<HDUList {os.fsdecode(self.path)!r}: {state}>"
 
 

@@ -107,8 +107,9 @@ class ImageHDU(HDU):
             section: Ints, slices with positive steps and Ellipsis in tensor (C) order; None for all.
             device: Where the tensor shall be.
             dtype: Convert to this dtype while reading. Scaled values are computed in float64 and rounded
-                once; integers wrap around; floats are cut to integers toward zero, what is out of range
-                becomes the nearest integer and NaN becomes 0.
+                once, to float16 and bfloat16 by way of float32 as torch does; integers wrap around; floats
+                are cut to integers toward zero, what is out of range becomes the nearest integer and NaN
+                becomes 0.
             out: A contiguous tensor of the right shape and dtype to read into; it is returned.
             raw: Give the stored numbers, unscaled, nulls as they are.
 

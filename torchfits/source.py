@@ -157,6 +157,8 @@ class InflatedSource:
             piece = self._next_piece()
             pieces.append(piece)
             have += len(piece)
+        # part of an old file and part of a new one are no file
+        self._file.check_unchanged()
         self._data = b"".join(pieces)
 
     def _next_piece(self) -> bytes:

@@ -15,7 +15,7 @@
 #include <sys/param.h>
 #endif
 
-#define HUGE_FROM ((size_t)4 << 20)
+#define HUGE_FROM ((size_t)2 << 20)
 #define HUGE_MOST ((size_t)32 << 20)
 
 int tf_open(const char *path)

@@ -324,7 +324,7 @@ static void put_by_reading(tf_reader *r, const job *j, const group *g, int64_t f
         int64_t end = begin;
         for (; done < count; done++, block.count++) {
             const int64_t next = row_number(j, first + done) * rows->row_bytes;
-            if (next > end + width + TF_GAP || next + width - begin > TF_BUFFER)
+            if (next < end || next > end + width + TF_GAP || next + width - begin > TF_BUFFER)
                 break;
             end = next;
             at[block.count] = next - begin;
