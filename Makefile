@@ -1,7 +1,7 @@
 # The verbs below each set up what they need; `make test` on a fresh clone is enough.
 #
-# Debian packages: gcc (or another C compiler), python3-dev, python3-venv, make; fitsverify and libcfitsio-bin for the tests;
-# clang and libclang-rt-dev for the fuzzers.
+# Debian packages: gcc (or another C compiler), python3-dev, python3-venv, make; fitsverify and libcfitsio-bin for
+# the tests; clang and libclang-rt-dev for the fuzzers.
 
 PYTHON ?= python3
 VENV ?= .venv

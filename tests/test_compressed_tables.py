@@ -109,11 +109,13 @@ def test_what_fpack_writes(tmp_path, codec, side):
     ]
 
 
-@pytest.mark.parametrize("rows", ROWS, ids=str)
 @pytest.mark.parametrize("side", [1, 64, 301])
-def test_any_rows_of_what_fpack_writes(tmp_path, side, rows):
-    plain, path = packed(tmp_path, [*READABLE, *COMPLEX], side, "")
-    check(path, plain.read_bytes(), rows)
+def test_any_rows_of_what_fpack_writes(tmp_path, side):
+    fields = [Field("I", null=7), Field("K", zero="9223372036854775808"), Field("X", 11), Field("A", 5),
+              Field("P", 1, "J", null=7), Field("Q", 1, "M"), Field("P", 1, "A")]  # fmt: skip
+    plain, path = packed(tmp_path, fields, side, "")
+    for rows in ROWS:
+        check(path, plain.read_bytes(), rows)
 
 
 @pytest.mark.parametrize("codec", ["GZIP_1", "GZIP_2", "RICE_1", ""])
