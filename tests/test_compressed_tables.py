@@ -530,6 +530,19 @@ def test_headers_that_lie(tmp_path, how):
     assert (caught.value.path, caught.value.hdu) == (str(path), 1)
 
 
+@pytest.mark.parametrize("columns", [["C2"], ["C3"]])
+@pytest.mark.parametrize("where", [None, "1 == 1"])
+def test_rows_that_take_no_bytes(tmp_path, columns, where):
+    """There is no memory for 2^50 rows, not even for what a filter says of them."""
+    path, fields = tmp_path / "t.fits", [Field("J"), Field("P", 0, "J"), Field("E", 0)]
+    plain = random_table(fields, NROWS)
+    path.write_bytes(compress(plain, 64, ["GZIP_1"] * 3))
+    check(path, plain)
+    path.write_bytes(compress(plain, NROWS, ["GZIP_1"] * 3, header={"ZNAXIS2": 2**50, "ZTILELEN": 2**50}))
+    with torchfits.open(path) as f, pytest.raises(FitsFormatError, match="'C1', tile 0: a stream of"):
+        f[1].read_table(columns, where=where)
+
+
 def test_a_codec_that_nobody_knows(tmp_path):
     path, fields = tmp_path / "t.fits", [Field("J"), Field("J")]
     plain = random_table(fields, NROWS)

@@ -188,7 +188,8 @@ cdef extern from "_native/heap.h" nogil:
 
 cdef extern from "_native/rice.h" nogil:
     uint64_t tf_rice_least(uint64_t n, int width, uint64_t block)
-    const char *tf_rice_decode(const uint8_t *stream, size_t size, int width, uint64_t block, uint8_t *to, size_t n)
+    const char *tf_rice_decode(const uint8_t *stream, size_t size, int width, uint64_t block, uint8_t *to,
+                               size_t n)
 
 cdef extern from "_native/files.h" nogil:
     ctypedef struct tf_head:

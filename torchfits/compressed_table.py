@@ -11,6 +11,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 
 import torch
 
@@ -72,34 +73,40 @@ class CompressedReader(ColumnReader):
         return super().matching(row_filter, rows)
 
     def _check(self, columns: Sequence[Column], rows: _Listed) -> None:
-        """Believe in the rows only where every tile of every column has bytes enough to hold its own."""
+        """That the columns are of a kind that is known, and that there are streams for so many rows."""
         if not len(rows):
             return
         self.file.check_data(self.hdu)
-        tiles = _tiles_of(rows, self.tiles.rows)
-        for column in {column.index: column for column in columns}.values():
-            if column.problem or not column.width:
-                continue
-            codec, code = self._codec(column), column.element or column.code
+        held = [column for column in columns if column.width and not column.problem]
+        for column in held:
+            codec = self._codec(column)
             if codec not in _CODECS:
                 raise FitsUnsupported(
                     f"column {column.name!r}: ZCTYP{column.index + 1} = {codec!r} is no known compression"
                 )
-            if codec == "RICE_1" and code not in _RICE:
+            if codec == "RICE_1" and (column.element or column.code) not in _RICE:
                 raise FitsFormatError(f"column {column.name!r}: RICE_1 compresses no {column.tform}")
-            cell = self._cell(column)
-            streams = torch.zeros((len(tiles), 2), dtype=torch.int64, device="cpu")
-            self._stored._fill([cells_of(cell, streams)], tiles)
-            self._stored.check_arrays(cell, streams, tiles, _BYTES)
-            short = streams[:, 0] < -(-self.tiles.rows * _decoded_width(column) // _MOST_PER_BYTE)
-            for i in short.nonzero()[:, 0].tolist():
-                tile = int(tiles[i])
-                size, length = self._rows_of(tile) * _decoded_width(column), int(streams[i, 0])
-                if length * _MOST_PER_BYTE < size:  # the last tile has fewer rows
-                    raise FitsFormatError(
-                        f"column {column.name!r}, tile {tile}: a stream of {length} bytes for {size}",
-                        offset=self.hdu.data_start + self.tiles.table.row_bytes * tile + cell.offset,
-                    )
+        # what takes no bytes is believed on the word of another column
+        others = (column for column in self.table.columns if column.width and not column.problem)
+        tiles = _tiles_of(rows, self.tiles.rows)
+        for column in {column.index: column for column in held or islice(others, 1)}.values():
+            self._check_sizes(column, tiles)
+
+    def _check_sizes(self, column: Column, tiles: _Listed) -> None:
+        """Nothing is allocated for tiles whose streams are too short for them, whatever is inside."""
+        cell, width = self._cell(column), _decoded_width(column)
+        streams = torch.zeros((len(tiles), 2), dtype=torch.int64, device="cpu")
+        self._stored._fill([cells_of(cell, streams)], tiles)
+        self._stored.check_arrays(cell, streams, tiles, _BYTES)
+        short = streams[:, 0] < -(-self.tiles.rows * width // _MOST_PER_BYTE)
+        for i in short.nonzero()[:, 0].tolist():
+            tile, length = int(tiles[i]), int(streams[i, 0])
+            size = self._rows_of(tile) * width
+            if length * _MOST_PER_BYTE < size:  # the last tile has fewer rows
+                raise FitsFormatError(
+                    f"column {column.name!r}, tile {tile}: a stream of {length} bytes for {size}",
+                    offset=self.hdu.data_start + self.tiles.table.row_bytes * tile + cell.offset,
+                )
 
     def _codec(self, column: Column) -> str:
         return self.tiles.codecs[column.index]

@@ -285,8 +285,7 @@ static void check_cards(const world *w)
         for (int k = 0; good && k < KEYWORDS; k++) {
             const uint8_t *end = found.header + found.h.header_bytes;
             card[k] = find_card(found.header, names + 8 * k);
-            const uint8_t *at = card[k];
-            if (card[k] && at + TF_CARD < end && memcmp(at + TF_CARD, "CONTINUE", 8) == 0)
+            if (card[k] && card[k] + TF_CARD < end && memcmp(card[k] + TF_CARD, "CONTINUE", 8) == 0)
                 good = 0;
         }
         CHECK(done[i] == good);
