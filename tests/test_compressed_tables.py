@@ -314,6 +314,9 @@ def test_everything_else_that_a_table_can(small):
         for mine, theirs in pieces:
             same(mine, theirs)
         assert "301 rows x 7 columns" in repr(f[1])
+        one, other = f[1].to_astropy(), g[1].to_astropy()
+        assert one.pformat(max_lines=-1) == other.pformat(max_lines=-1)
+        assert one.meta == other.meta
     index = [(small[0], 1, row) for row in (3, 300, -1, 3, 64)]
     same(
         torchfits.gather(index, ["C1", "C5"]),

@@ -12,15 +12,15 @@ PACKAGE = Path(torchfits.__file__).parent
 
 # lowest first; modules of one layer do not import each other
 LAYERS = [
-    ["errors", "_build_info"],
+    ["errors", "_build_info", "extras"],
     ["_kernels", "_cfitsio"],
     ["_direct", "_tiles", "_wcs"],
     ["header", "source", "_tensors"],
-    ["layout", "_core"],
+    ["layout", "_core", "text"],
     ["compression", "ascii_table", "cache", "versions", "expressions"],
     ["where"],
     ["hdu", "writer", "columns"],
-    ["compressed_table"],
+    ["compressed_table", "arrow"],
     ["image", "table"],
     ["groups"],
     ["hdulist"],

@@ -20,7 +20,8 @@ from torchfits.hdu import HDU
 from torchfits.hdulist import HDUList, open, read, read_header
 from torchfits.header import Card, Header
 from torchfits.image import ImageHDU
-from torchfits.table import ColumnInfo, TableHDU, strings
+from torchfits.table import ColumnInfo, TableHDU
+from torchfits.text import strings
 from torchfits.versions import versions
 from torchfits.writer import writeto
 

@@ -58,6 +58,7 @@ def read_cutouts(
     threads: int,
     mmap: bool,
 ) -> bool: ...
+def pack_texts(fields: int, size: int, ends: int, width: int, count: int, offsets: int, to: int) -> int: ...
 
 @disjoint_base
 class HduIndex:

@@ -98,6 +98,7 @@ from torchfits._kernels cimport (
     tf_memory_take,
     tf_open,
     tf_outcome,
+    tf_pack_texts,
     tf_place,
     tf_planes,
     tf_pread,
@@ -125,6 +126,7 @@ from torchfits._kernels cimport (
     tf_section_pixels,
     tf_source,
     tf_stack,
+    tf_texts,
     tf_type,
     tf_unmap,
     tf_use_variant,
@@ -248,6 +250,7 @@ cdef class File:
     cdef tf_identity same
     cdef const uint8_t *mapping
     cdef bint mapping_refused
+    cdef bint rows_were_read
 
     def __cinit__(self, bytes path not None):
         cdef const char *name = path
@@ -309,6 +312,16 @@ cdef class File:
             raise FitsIOError("the file changed since it was opened")
         if change == TF_REMOVED:
             raise FitsIOError("the file was removed or replaced since it was opened")
+
+    cdef bint worth_mapping(self):
+        """Whether rows one after the other are better had from a mapping than by preads.
+
+        They are where it is there already: touching a new one for the first time takes longer. So it is made when
+        rows are read once more.
+        """
+        again = self.rows_were_read
+        self.rows_were_read = True
+        return again or self.mapping is not NULL
 
     cdef const uint8_t *map(self) except? NULL:
         """The mapping, made at the first call under the GIL; NULL where there is none to be had."""
@@ -560,9 +573,13 @@ def read_rows(where, int64_t start, int64_t row_bytes, int64_t all_rows, rows, l
     Raises:
         FitsIOError: The file shrank or changed, or the system refused.
     """
-    cdef _Rows asked = _Rows(where, start, row_bytes, all_rows, rows, mmap)
-    cdef _Fields f = _Fields(fields, row_bytes, asked.rows.count)
+    cdef _Rows asked
+    cdef _Fields f
     cdef tf_outcome outcome
+    if mmap and isinstance(where, File) and isinstance(rows, range):
+        mmap = (<File>where).worth_mapping()
+    asked = _Rows(where, start, row_bytes, all_rows, rows, mmap)
+    f = _Fields(fields, row_bytes, asked.rows.count)
     with nogil:
         outcome = tf_read_rows(&asked.bytes.source, &asked.rows, f.field, f.count, threads)
     _check(outcome, "read the table")
@@ -611,14 +628,11 @@ def select_rows(where, int64_t start, int64_t row_bytes, int64_t all_rows, rows,
 
 def passed_rows(size_t keep, int64_t rows, size_t address, int64_t count):
     """Fill `count` int64 at `address` with the places, from 0, of the ones among the bytes at `keep`."""
-    cdef const uint8_t *c_keep = <const uint8_t *>keep
-    cdef int64_t i, passed = 0
-    for i in range(rows):
-        passed += c_keep[i] != 0
+    cdef int64_t passed
+    with nogil:
+        passed = tf_passed_rows(<const uint8_t *>keep, rows, count, <int64_t *>address)
     if passed != count:
         raise ValueError(f"{passed} rows pass, not {count}")
-    with nogil:
-        tf_passed_rows(c_keep, rows, <int64_t *>address)
 
 
 cdef class Heap:
@@ -674,6 +688,34 @@ cdef class Heap:
                                    <const int64_t *>ends, rows, <void *>address, threads)
         _check(outcome, "read the heap")
         bytes_.check_unchanged()
+
+
+def pack_texts(size_t fields, int64_t size, size_t ends, int64_t width, int64_t count, size_t offsets, size_t to):
+    """Put the texts of `count` fields of characters one after the other, without what does not count of them.
+
+    Args:
+        fields, size: Address and bytes of the fields.
+        ends: 0 for fields of `width` bytes; else the address of count + 1 int64, where each field begins.
+        offsets: Where count + 1 int64 go: the bytes of the texts before each, and of all.
+        to: Where the texts go: `size` bytes, or `fields` itself.
+
+    Returns:
+        The first text with a byte that is not ASCII, or -1.
+    """
+    cdef tf_texts texts
+    cdef int64_t i, bad
+    texts.from_, texts.ends, texts.width, texts.count = <const uint8_t *>fields, <const int64_t *>ends, width, count
+    if size < 0 or count < 0 or (not ends and (width < 0 or (width and count > size // width))):
+        raise ValueError("fields of more bytes than there are")
+    if ends:
+        if texts.ends[0] < 0 or texts.ends[count] > size:
+            raise ValueError("fields outside the bytes")
+        for i in range(count):
+            if texts.ends[i] > texts.ends[i + 1]:
+                raise ValueError("fields that end before they begin")
+    with nogil:
+        bad = tf_pack_texts(&texts, <int64_t *>offsets, <uint8_t *>to)
+    return bad
 
 
 # ---------------------------------------------------------------------------- streams

@@ -172,7 +172,7 @@ cdef extern from "_native/rows.h" nogil:
                             int threads)
     tf_outcome tf_select_rows(const tf_source *source, const tf_rows *rows, const tf_field *fields, int count,
                               const tf_filter *filter, uint8_t *keep, int64_t *passed, int threads)
-    void tf_passed_rows(const uint8_t *keep, int64_t n, int64_t *passed)
+    int64_t tf_passed_rows(const uint8_t *keep, int64_t n, int64_t most, int64_t *passed)
 
 cdef extern from "_native/heap.h" nogil:
     ctypedef struct tf_heap:
@@ -272,6 +272,14 @@ cdef extern from "_native/memory.h" nogil:
 
 cdef extern from "_native/guard.h" nogil:
     int tf_guard_install()
+
+cdef extern from "_native/texts.h" nogil:
+    ctypedef struct tf_texts:
+        const uint8_t *from_ "from"
+        const int64_t *ends
+        int64_t width
+        int64_t count
+    int64_t tf_pack_texts(const tf_texts *texts, int64_t *offsets, uint8_t *to)
 
 cdef extern from "Python.h":
     double PyOS_string_to_double(const char *s, char **end, PyObject *overflow) except? -1.0

@@ -7,7 +7,6 @@ Every error and every warning is one line on stderr.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import math
 import os
@@ -25,6 +24,8 @@ import torch
 
 import torchfits
 from torchfits import FitsError, Header
+from torchfits.arrow import array_of, arrow_table, text_array
+from torchfits.extras import require
 
 try:
     import click
@@ -44,14 +45,14 @@ SUFFIXES = {
     ".csv": "csv",
     ".png": "png",
 }
-# format -> (extra to install, the modules it brings)
+# format -> what it needs
 EXTRAS = {
-    "safetensors": ("safetensors", ("safetensors", "numpy")),
-    "npy": ("numpy", ("numpy",)),
-    "npz": ("numpy", ("numpy",)),
-    "parquet": ("arrow", ("pyarrow", "numpy")),
-    "csv": ("arrow", ("pyarrow", "numpy")),
-    "png": ("png", ("PIL", "numpy")),
+    "safetensors": "safetensors",
+    "npy": "numpy",
+    "npz": "numpy",
+    "parquet": "arrow",
+    "csv": "arrow",
+    "png": "png",
 }
 BATCH_BYTES = 64 << 20  # rows reach parquet and csv in pieces of this size
 MANY_COLUMNS = 1000  # csv takes no vector column of more elements
@@ -73,19 +74,20 @@ class Image:
 class Table:
     """A table on the way from one format to another.
 
-    `parts` gives the columns, in several pieces of rows for the formats that can be written so, else in one;
-    `text` names those whose uint8 tensors ``(rows, ..., width)`` hold characters.
+    `text` names the columns whose uint8 tensors ``(rows, ..., width)`` hold characters.
     """
 
-    parts: Iterable[Mapping[str, Column]]
+    columns: Mapping[str, Column]
     text: frozenset[str] = frozenset()
     header: Header | None = None
     name: str | None = None
 
-    def columns(self) -> Mapping[str, Column]:
-        """All rows in one piece."""
-        (whole,) = self.parts
-        return whole
+
+@dataclass
+class Pieces:
+    """A table on the way to parquet or csv: pyarrow.Tables of some rows each, made one by one."""
+
+    tables: Iterable[Any]
 
 
 # ------------------------------------------------------------------------------ what was typed
@@ -168,12 +170,11 @@ def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
 
 
 def _check_extras(kind: str) -> None:
-    extra, modules = EXTRAS.get(kind, ("", ()))
-    for module in modules:
-        try:
-            importlib.import_module(module)
-        except ImportError:
-            raise click.ClickException(f"{module} is missing: pip install 'torchfits[{extra}]'") from None
+    try:
+        if kind in EXTRAS:
+            require(EXTRAS[kind])
+    except ImportError as error:
+        raise click.ClickException(str(error)) from None
 
 
 @contextlib.contextmanager
@@ -204,16 +205,37 @@ def _move_wcs(header: Header, section: tuple[slice | int, ...], shape: tuple[int
                 header[key] = header[key] - start
 
 
-def _row_parts(
-    table: Any, columns: list[str] | None, rows: slice, row_bytes: int
-) -> Iterator[Mapping[str, Column]]:
+def _check_column(
+    target: str, name: str, dtype: torch.dtype, shape: tuple[int, ...], ragged: bool, text: bool
+) -> None:
+    """Complain of a column, `shape` in a row, that parquet or csv has no place for."""
+    if dtype.is_complex:
+        raise click.ClickException(
+            f"{name} is complex, which parquet and csv have no type for: use --columns"
+        )
+    if target == "parquet":
+        return
+    if ragged and (shape or not text):
+        raise click.ClickException(f"csv cannot hold ragged {name}: use parquet, or choose --columns")
+    if (count := math.prod(shape[: len(shape) - text])) > MANY_COLUMNS:
+        raise click.ClickException(
+            f"csv would need {count} columns for {name}: use parquet, or choose --columns"
+        )
+
+
+def _row_pieces(
+    table: torchfits.TableHDU, columns: list[str] | None, rows: slice, row_bytes: int
+) -> Iterator[Any]:
     """The asked rows in pieces of about BATCH_BYTES; one empty piece where there are none."""
     wanted = range(*rows.indices(table.nrows))
     size = max(1, BATCH_BYTES // max(1, row_bytes))
     with _progress(len(wanted), "rows", len(wanted) > size) as advance:
         for first in range(0, max(1, len(wanted)), size):
             part = wanted[first : first + size]
-            yield table.read_table(columns=columns, rows=slice(part.start, part.stop, part.step))
+            yield arrow_table(
+                table._contents("arrow", columns, slice(part.start, part.stop, part.step), None),
+                errors="replace",
+            )
             advance(len(part))
 
 
@@ -238,7 +260,7 @@ def _read_fits(
     section: tuple[slice | int, ...] | None,
     columns: list[str] | None,
     rows: slice | None,
-) -> Iterator[Image | Table]:
+) -> Iterator[Image | Table | Pieces]:
     """The asked part of one HDU; the file stays open until the parts have been written."""
     with torchfits.open(path, cache=False) as hdus:
         source = hdus[hdu] if hdu is not None else next((each for each in hdus if _holds_data(each)), None)
@@ -249,14 +271,16 @@ def _read_fits(
             if section is not None:
                 raise click.UsageError("--section is for images, this is a table: use --rows and --columns")
             _check_kind(target, table=True)
+            chosen = None if columns is None else {name.upper() for name in columns}
+            infos = [info for info in source.columns if chosen is None or info.name.upper() in chosen]
+            text = {info.name for info in infos if re.match(r"\d*[PQ]?A", info.tform.strip().upper())}
             if target in ("parquet", "csv"):
-                parts: Iterable[Mapping[str, Column]] = _row_parts(
-                    source, columns, rows or slice(None), header["NAXIS1"]
-                )
-            else:
-                parts = [source.read_table(columns=columns, rows=rows)]
-            text = (c.name for c in source.columns if re.match(r"\d*[PQ]?A", c.tform.strip().upper()))
-            yield Table(parts, frozenset(text), header, source.name)
+                for c in infos:
+                    _check_column(target, c.name, c.dtype, c.shape, c.ragged, c.name in text)
+                yield Pieces(_row_pieces(source, columns, rows or slice(None), header["NAXIS1"]))
+                return
+            values = source.read_table(columns=columns, rows=rows)
+            yield Table(values, frozenset(text), header, source.name)
         elif isinstance(source, torchfits.ImageHDU):
             if columns is not None or rows is not None:
                 raise click.UsageError("--columns and --rows are for tables, this is an image: use --section")
@@ -281,7 +305,7 @@ def _column(array: Any, name: str) -> Column:
         raise click.ClickException(f"{name}: no tensor for the numpy type {array.dtype}") from None
 
 
-def _read_other(path: str, kind: str, target: str) -> Image | Table:
+def _read_other(path: str, kind: str, target: str) -> Image | Table | Pieces:
     """What `convert` wrote, or anybody else: a tensor, or columns by name."""
     values: Any
     if kind == "pt":
@@ -309,7 +333,23 @@ def _read_other(path: str, kind: str, target: str) -> Image | Table:
     if not isinstance(values, dict) or not all(isinstance(v, torch.Tensor | list) for v in values.values()):
         raise click.ClickException(f"{path}: neither a tensor nor a dict of tensors")
     _check_kind(target, table=True)
-    return Table([values])
+    return Pieces([_arrow_table(values, target)]) if target in ("parquet", "csv") else Table(values)
+
+
+def _arrow_table(columns: Mapping[str, Column], target: str) -> Any:
+    """Columns that come from no FITS file as a pyarrow.Table."""
+    import pyarrow as pa
+
+    arrays = {}
+    for name, column in columns.items():
+        if isinstance(column, list):
+            arrays[name] = pa.array(column, pa.large_string())
+        else:
+            jagged = _jagged(column)
+            shape = tuple(column.shape[1:] if jagged is None else jagged[0].shape[1:])
+            _check_column(target, name, column.dtype, shape, jagged is not None, False)
+            arrays[name] = array_of(jagged or column.contiguous())
+    return pa.table(arrays)
 
 
 # ------------------------------------------------------------------------------ writing
@@ -329,12 +369,7 @@ def _array(column: Column, text: bool) -> Any:
 
     if isinstance(column, list):
         return np.array(column, dtype="U")
-    array = column.numpy()
-    if not text:
-        return array
-    if array.shape[-1] == 0:
-        return np.zeros(array.shape[:-1], "S1")
-    return np.ascontiguousarray(array).view(f"S{array.shape[-1]}")[..., 0]
+    return text_array(column) if text else column.numpy()
 
 
 def _flat(data: Image | Table) -> dict[str, Column]:
@@ -342,7 +377,7 @@ def _flat(data: Image | Table) -> dict[str, Column]:
     if isinstance(data, Image):
         return {"data": data.tensor}
     flat: dict[str, Column] = {}
-    for name, column in data.columns().items():
+    for name, column in data.columns.items():
         if jagged := _jagged(column):
             flat[f"{name}.values"], flat[f"{name}.offsets"] = jagged
         else:
@@ -351,7 +386,7 @@ def _flat(data: Image | Table) -> dict[str, Column]:
 
 
 def _write_pt(data: Image | Table, path: str) -> None:
-    torch.save(data.tensor if isinstance(data, Image) else data.columns(), path)
+    torch.save(data.tensor if isinstance(data, Image) else data.columns, path)
 
 
 def _write_safetensors(data: Image | Table, path: str) -> None:
@@ -372,7 +407,7 @@ def _write_npy(data: Image | Table, path: str) -> None:
     if isinstance(data, Image):
         array = data.tensor.numpy()
     else:
-        columns = data.columns()
+        columns = data.columns
         for name, column in columns.items():
             if _jagged(column):
                 raise click.ClickException(f"npy cannot hold ragged {name}: use npz, or choose --columns")
@@ -404,74 +439,39 @@ def _write_fits(data: Image | Table, path: str) -> None:
             name: torchfits.strings(column)
             if name in data.text and isinstance(column, torch.Tensor)
             else column
-            for name, column in data.columns().items()
+            for name, column in data.columns.items()
         }
     torchfits.writeto(path, values, header=data.header, ext_name=data.name or None)
 
 
-def _arrow(column: Column, text: bool) -> Any:
-    """A column as an arrow array; vectors become fixed-size lists, ragged columns lists."""
+def _spread(table: Any) -> Any:
+    """A pyarrow.Table for csv: a vector NAME becomes columns NAME_0, NAME_1, ..., or none at all."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
-    if isinstance(column, list):
-        return pa.array(column, pa.string())
-    if (jagged := _jagged(column)) and text:
-        return pa.array(torchfits.strings(column, errors="replace"), pa.string())
-    if jagged:
-        values, offsets = jagged
-        return pa.LargeListArray.from_arrays(pa.array(offsets.numpy()), _arrow(values, False))
-    shape = column.shape[:-1] if text else column.shape
-    if text:
-        flat = column.reshape(shape.numel(), column.shape[-1])
-        array = pa.array(torchfits.strings(flat, errors="replace"), pa.string())
-    else:
-        array = pa.array(column.reshape(-1).numpy())
-    for axis in range(len(shape) - 1, 0, -1):
-        if shape[axis] == 0:  # a list of no elements cannot say how many lists there are
-            array = pa.array([[]] * shape[:axis].numel(), pa.list_(array.type))
-        else:
-            array = pa.FixedSizeListArray.from_arrays(array, shape[axis])
-    return array
+    columns: dict[str, Any] = {}
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        parts = [column]
+        while pa.types.is_fixed_size_list(parts[0].type):
+            parts = [pc.list_element(part, i) for part in parts for i in range(part.type.list_size)]
+        if pa.types.is_large_list(parts[0].type):
+            continue
+        labels = [name] if parts[0] is column else [f"{name}_{i}" for i in range(len(parts))]
+        for label, part in zip(labels, parts, strict=True):
+            if label in columns:
+                raise click.ClickException(f"two columns would be called {label}: use --columns")
+            columns[label] = part
+    return pa.table(columns)
 
 
-def _arrow_columns(name: str, column: Column, text: bool, csv: bool) -> Iterator[tuple[str, Any]]:
-    """The arrow columns of one FITS column: in csv, a vector is spread over ``NAME_0``, ``NAME_1``, ..."""
-    if isinstance(column, torch.Tensor):
-        if column.dtype.is_complex:
-            raise click.ClickException(
-                f"{name} is complex, which parquet and csv have no type for: use --columns"
-            )
-        if csv and column.is_nested and not text:
-            raise click.ClickException(f"csv cannot hold ragged {name}: use parquet, or choose --columns")
-        if csv and not column.is_nested and column.ndim - text > 1:
-            width = column.shape[-1:] if text else ()
-            flat = column.reshape(len(column), column.shape[1 : column.ndim - text].numel(), *width)
-            if flat.shape[1] > MANY_COLUMNS:
-                raise click.ClickException(
-                    f"csv would need {flat.shape[1]} columns for {name}: use parquet, or choose --columns"
-                )
-            for i in range(flat.shape[1]):
-                yield f"{name}_{i}", _arrow(flat[:, i], text)
-            return
-    yield name, _arrow(column, text)
-
-
-def _write_arrow(data: Image | Table, path: str, csv: bool) -> None:
-    import pyarrow as pa
+def _write_arrow(data: Pieces, path: str, csv: bool) -> None:
     from pyarrow.csv import CSVWriter
     from pyarrow.parquet import ParquetWriter
 
-    assert isinstance(data, Table)
     with contextlib.ExitStack() as stack:
         writer = None
-        for part in data.parts:
-            columns: dict[str, Any] = {}
-            for name, column in part.items():
-                for label, array in _arrow_columns(name, column, name in data.text, csv):
-                    if label in columns:
-                        raise click.ClickException(f"two columns would be called {label}: use --columns")
-                    columns[label] = array
-            table = pa.table(columns)
+        for piece in data.tables:
+            table = _spread(piece) if csv else piece
             if writer is None:
                 writer = stack.enter_context((CSVWriter if csv else ParquetWriter)(path, table.schema))
             writer.write_table(table)
@@ -761,7 +761,7 @@ def convert(
 
     _check_extras(kind)
     origin = SUFFIXES.get(os.path.splitext(source)[1].lower())
-    write: Callable[[Image | Table, str], None] = {
+    write: Callable[[Any, str], None] = {
         "pt": _write_pt,
         "safetensors": _write_safetensors,
         "npy": _write_npy,
@@ -771,7 +771,7 @@ def convert(
         "csv": lambda data, path: _write_arrow(data, path, csv=True),
         "png": lambda data, path: _write_png(data, path, percentile),
     }[kind]
-    reading: contextlib.AbstractContextManager[Image | Table]
+    reading: contextlib.AbstractContextManager[Image | Table | Pieces]
     if origin in ("pt", "safetensors", "npy", "npz"):
         if not (hdu is section is columns is rows is None):
             raise click.UsageError("--hdu, --section, --columns and --rows are for FITS files")

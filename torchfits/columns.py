@@ -64,7 +64,10 @@ class Passed:
         for rows, keep, count in self.pieces:
             places = allocate((count,), torch.int64)
             passed_rows(*address(keep), address(places)[0], count)
-            yield rows[places] if isinstance(rows, torch.Tensor) else places.mul_(rows.step).add_(rows.start)
+            if isinstance(rows, torch.Tensor):
+                yield rows[places]
+            else:
+                yield places if (rows.start, rows.step) == (0, 1) else places.mul_(rows.step).add_(rows.start)
 
     def all_numbers(self) -> torch.Tensor:
         return torch.cat([torch.empty(0, dtype=torch.int64, device="cpu"), *self.numbers()])
@@ -247,7 +250,8 @@ class ColumnReader:
         cells = []
         for column in columns:
             if column.code in "PQ":
-                tensor = torch.zeros((count, 2), dtype=torch.int64, device="cpu")
+                # not zeros, which torch shares out to threads that may take long to come
+                tensor = allocate((count, 2 * column.repeat), torch.int64)
             else:
                 tensor = allocate((count, *column.shape), dtype_of(column, "bintable", _asked(column, nulls)))
             values[column.name] = tensor
@@ -300,6 +304,8 @@ class ColumnReader:
         conversion: Conversion | None,
         dtype: torch.dtype,
     ) -> Arrays:
+        if not column.width:  # TFORM 0P: no array in any row
+            return allocate((0,), dtype), torch.zeros(len(rows) + 1, dtype=torch.int64, device="cpu")
         heap, ends = self.check_arrays(column, descriptors, rows, conversion)
         values = allocate((int(ends[-1]),), dtype)
         if values.numel():
@@ -321,7 +327,7 @@ class ColumnReader:
         before = min(self.table.heap, self.table.data_size)
         start, size = self.hdu.data_start + before, self.table.data_size - before
         heap = heap_of(column, start, size, conversion)
-        ends = torch.zeros(len(rows) + 1, dtype=torch.int64, device="cpu")
+        ends = allocate((len(rows) + 1,), torch.int64)
         most = _most_elements(column, size, rows)
         bad = heap.check(address(descriptors)[0], len(rows), most, address(ends)[0])
         if bad == -2:

@@ -6,16 +6,17 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Literal, cast
 
 import torch
 
-from torchfits._tensors import Device, check_device, integers, to_bytes
-from torchfits.columns import Arrays, ColumnReader, Nulls, Ragged, Rows, Values, dtype_of
+from torchfits._tensors import Device, check_device, integers
+from torchfits.arrow import Contents, arrow_table, astropy_table, pandas_frame, polars_frame
+from torchfits.columns import ColumnReader, Nulls, Ragged, Rows, Values, dtype_of
 from torchfits.compressed_table import CompressedReader
 from torchfits.compression import table_header
-from torchfits.errors import FitsError, FitsFormatError, FitsUnsupported, SectionError
+from torchfits.errors import FitsError, FitsUnsupported, SectionError
+from torchfits.extras import require
 from torchfits.hdu import HDU
 from torchfits.header import Header
 from torchfits.layout import Column, TableLayout, resolve_section
@@ -78,6 +79,9 @@ class TableHDU(HDU):
 
     def __len__(self) -> int:
         return self.nrows
+
+    # rows are not iterated over one by one, and columns by their names
+    __iter__ = None
 
     def __getitem__(self, column: str | int) -> Values:
         """One column, whole, as `read_table` gives it."""
@@ -223,6 +227,132 @@ class TableHDU(HDU):
     def _filter(self, where: str) -> RowFilter:
         return compile_filter(where, self._table().columns, self._hdu.kind == "table")
 
+    def to_arrow(
+        self,
+        columns: Sequence[str | int] | None = None,
+        rows: slice | Sequence[int] | torch.Tensor | None = None,
+        where: str | None = None,
+    ) -> Any:
+        """Read columns as a pyarrow.Table, which needs the extra 'arrow'. docs/tables.md says more.
+
+        Numbers stay where they were read to; logicals become bits, and characters texts without trailing
+        blanks, in the same memory.
+
+        Args:
+            columns, rows, where: As in `read_table`.
+
+        Returns:
+            A pyarrow.Table. Nulls are TNULL and undefined logicals; NaN stays NaN. Characters are
+            large_string. Vectors are fixed_size_list, nested with TDIM; P and Q large_list; complex numbers
+            fixed_size_list of (real, imaginary). Units, descriptions and the like are metadata of the fields
+            by their keywords without number ('TUNIT', 'TCOMM', 'TDISP', 'TFORM', ...), the rest of the
+            header is metadata of the schema.
+
+        Raises:
+            ImportError: The extra is not installed.
+            FitsFormatError: A text is not ASCII (names the row), or as in `read_table`.
+
+        Example:
+            >>> table = torchfits.open('table.fits')[1].to_arrow()
+            >>> table.column('NAME').to_pylist(), table.schema.field('RA').metadata[b'TFORM']
+            (['a', 'b', 'c'], b'D')
+        """
+        return arrow_table(self._contents("arrow", columns, rows, where))
+
+    def to_pandas(
+        self,
+        columns: Sequence[str | int] | None = None,
+        rows: slice | Sequence[int] | torch.Tensor | None = None,
+        where: str | None = None,
+    ) -> Any:
+        """Read columns as a pandas.DataFrame, which needs the extra 'pandas'.
+
+        Args:
+            columns, rows, where: As in `read_table`.
+
+        Returns:
+            A pandas.DataFrame. Numbers are numpy's, in the memory that they were read to; columns in which
+            there are nulls are of pandas' nullable types. Texts are str. Vectors and P and Q are numpy arrays
+            in columns of objects, float64 with NaN if integers among them are null. Units and descriptions
+            are in `attrs['units']` and `attrs['descriptions']`.
+
+        Raises:
+            As `to_arrow` does.
+
+        Example:
+            >>> torchfits.open('table.fits')[1].to_pandas(where='RA > 15')
+                 RA NAME
+            0  20.0    b
+            1  30.0    c
+        """
+        return pandas_frame(self._contents("pandas", columns, rows, where))
+
+    def to_polars(
+        self,
+        columns: Sequence[str | int] | None = None,
+        rows: slice | Sequence[int] | torch.Tensor | None = None,
+        where: str | None = None,
+    ) -> Any:
+        """Read columns as a polars.DataFrame, which needs the extra 'polars'.
+
+        Args:
+            columns, rows, where: As in `read_table`.
+
+        Returns:
+            What polars makes of `to_arrow`: vectors are Array, P and Q List. It keeps no metadata.
+
+        Raises:
+            As `to_arrow` does.
+
+        Example:
+            >>> torchfits.open('table.fits')[1].to_polars(rows=slice(0, 2)).to_dicts()
+            [{'RA': 10.0, 'NAME': 'a'}, {'RA': 20.0, 'NAME': 'b'}]
+        """
+        return polars_frame(self._contents("polars", columns, rows, where))
+
+    def to_astropy(
+        self,
+        columns: Sequence[str | int] | None = None,
+        rows: slice | Sequence[int] | torch.Tensor | None = None,
+        where: str | None = None,
+    ) -> Any:
+        """Read columns as an astropy.table.Table, which needs the extra 'astropy'.
+
+        Args:
+            columns, rows, where: As in `read_table`.
+
+        Returns:
+            A Table much as astropy's `Table.read` gives it; `QTable` makes Quantities of its columns with
+            units. Columns in which there are nulls are masked; NaN and empty texts are not. Texts are bytes,
+            P and Q arrays in columns of objects. `unit` is UnrecognizedUnit where TUNIT is no unit of the
+            standard; TCOMM is `description`, TDISP `format`, the header `meta`.
+
+        Raises:
+            ImportError: The extra is not installed.
+            FitsError: As in `read_table`.
+
+        Example:
+            >>> print(torchfits.open('table.fits')[1].to_astropy(['NAME', 'RA']))
+            NAME  RA
+            ---- ----
+               a 10.0
+               b 20.0
+               c 30.0
+        """
+        return astropy_table(self._contents("astropy", columns, rows, where))
+
+    def _contents(
+        self,
+        extra: str,
+        columns: Sequence[str | int] | None,
+        rows: slice | Sequence[int] | torch.Tensor | None,
+        where: str | None,
+    ) -> Contents:
+        """What becomes a table of somebody else, whose packages are there."""
+        require(extra)
+        values, masks = self.read_table(columns, rows, where=where, nulls="mask", ragged="offsets")
+        return Contents(self._table().columns, values, masks, self.read_header())
+
     def _reader(self) -> ColumnReader:
         parent, table = self._parent, self._table()
         if table.tiles is None:
@@ -305,42 +435,3 @@ def _ahead(pieces: Iterator[Any], count: int) -> Iterator[Any]:
         finally:
             for each in waiting:
                 each.cancel()
-
-
-def strings(column: Values, encoding: str = "ascii", errors: str = "strict") -> list:
-    """The texts of a character column: up to the first NUL, trailing blanks stripped.
-
-    Args:
-        column: uint8 (rows, width), (rows, n, width) for n texts a row, which gives a list of lists; of a
-            variable-length character column the jagged tensor, or the pair (values, offsets).
-        encoding, errors: As in bytes.decode. The standard allows ASCII only; some files do not care.
-
-    Raises:
-        FitsFormatError: A text is not in `encoding`; names the row.
-
-    Example:
-        >>> torchfits.strings(torch.tensor([[78, 71, 67, 32]], dtype=torch.uint8))
-        ['NGC']
-    """
-    if isinstance(column, tuple) or column.is_nested:
-        arrays: Arrays = column if isinstance(column, tuple) else (column.values(), column.offsets())
-        data, offsets = to_bytes(arrays[0]), arrays[1].tolist()
-        return [_text(data[i:j], row, encoding, errors) for row, (i, j) in enumerate(pairwise(offsets))]
-    if column.dtype != torch.uint8 or column.ndim < 2:
-        raise FitsUnsupported(
-            f"strings are uint8 (rows, ..., width), not {column.dtype} {tuple(column.shape)}"
-        )
-    if column.ndim > 2:
-        return [strings(row, encoding, errors) for row in column]
-    data, width = to_bytes(column), column.shape[1]
-    return [
-        _text(data[row * width : (row + 1) * width], row, encoding, errors) for row in range(column.shape[0])
-    ]
-
-
-def _text(data: bytes, row: int, encoding: str, errors: str) -> str:
-    text = data.partition(b"\0")[0].rstrip(b" ")
-    try:
-        return text.decode(encoding, errors)
-    except UnicodeDecodeError as error:
-        raise FitsFormatError(f"row {row}: {text!r} is not {encoding}: {error.reason}") from error

@@ -49,14 +49,14 @@ _TFORM = {bitpix: letter for letter, bitpix in BITPIX_OF_TFORM.items()}
 _OTHER_TFORM = {torch.bool: "L", torch.complex64: "C", torch.complex128: "M"}
 
 # keywords that say how the data are stored, which is ours to say
-_STRUCTURAL = re.compile(
+STRUCTURAL = re.compile(
     r"SIMPLE|XTENSION|BITPIX|NAXIS\d*|EXTEND|PCOUNT|GCOUNT|GROUPS|P(?:TYPE|SCAL|ZERO)\d+|TFIELDS|THEAP"
     r"|BSCALE|BZERO|BLANK|CHECKSUM|DATASUM|INHERIT|BLOCKED"
     r"|Z(?:IMAGE|TABLE|CMPTYPE|BITPIX|NAXIS\d*|TILE\d+|TILELEN|NAME\d+|VAL\d+|QUANTIZ|DITHER0|SCALE|ZERO|BLANK)"
     r"|Z(?:SIMPLE|TENSION|EXTEND|BLOCKED|PCOUNT|GCOUNT|HECKSUM|DATASUM|MASKCMP|THEAP|FORM\d+|CTYP\d+)"
 )
 # keywords of one column, which follow it: its limits and coordinates too (section 8, table 22)
-_OF_COLUMN = re.compile(
+OF_COLUMN = re.compile(
     r"(TTYPE|TFORM|TUNIT|TSCAL|TZERO|TNULL|TDISP|TDIM|TBCOL|TCOMM|TUCD|TUTYP|T[DL]M(?:IN|AX)"
     r"|(?:T|\d{1,2})C(?:TYP?|UNI?|RPX?|RVL?|DLT|DE|ROT|NA)|\d\d(?:PC|CD))(\d+)([A-Z]?)"
 )
@@ -225,7 +225,7 @@ def _take_over(header: Header, given: Header, ext_name: str | None) -> None:
         header["EXTNAME"] = ext_name
     for card in given.cards:
         known = card.keyword == "EXTNAME" and ext_name is not None
-        if not known and not card.problem and not _STRUCTURAL.fullmatch(card.keyword):
+        if not known and not card.problem and not STRUCTURAL.fullmatch(card.keyword):
             header.append(card)
     long = any(len(bytes(card)) > CARD for card in header.cards if card.keyword not in COMMENTARY)
     if long and "LONGSTRN" not in header:
@@ -312,12 +312,12 @@ def _columns_of(given: Header, names: list[str]) -> tuple[dict[int, dict[tuple[s
     ttypes = {
         match[2]: str(card.value).strip().upper()
         for card in given.cards
-        if (match := _OF_COLUMN.fullmatch(card.keyword)) and match[1] == "TTYPE"
+        if (match := OF_COLUMN.fullmatch(card.keyword)) and match[1] == "TTYPE"
     }
     described: dict[int, dict[tuple[str, str], Card]] = {}
     rest = Header()
     for card in given.cards:
-        match = _OF_COLUMN.fullmatch(card.keyword)
+        match = OF_COLUMN.fullmatch(card.keyword)
         if match is None:
             rest.append(card)
             continue

@@ -281,9 +281,16 @@ static void choose_heap(input *in, job *j, int64_t most)
                 j->descriptors[2 * i + k] = j->descriptors[other];
                 j->descriptors[other] = one;
             }
-    /* some that are whatever the input says */
-    for (int64_t wild = j->arrays > 0 ? take_within(in, 0, 2) : 0; wild > 0; wild--)
-        j->descriptors[2 * take_within(in, 0, j->arrays - 1) + take_within(in, 0, 1)] = (int64_t)take(in, 8);
+    /* some that end where the heap does, or a byte before or behind, or are whatever the input says */
+    for (int64_t wild = j->arrays > 0 ? take_within(in, 0, 2) : 0; wild > 0; wild--) {
+        int64_t *descriptor = j->descriptors + 2 * take_within(in, 0, j->arrays - 1);
+        if (take_within(in, 0, 1)) {
+            descriptor[0] = take_within(in, 0, longest);
+            descriptor[1] = j->heap.size - stored_bytes(e, descriptor[0] * j->heap.numbers, 0) + take_within(in, -1, 1);
+        } else {
+            descriptor[take_within(in, 0, 1)] = (int64_t)take(in, 8);
+        }
+    }
 }
 
 /* Whether the arrays can be read; some limit is tried as well. */
