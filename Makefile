@@ -1,7 +1,7 @@
 # The verbs below each set up what they need; `make test` on a fresh clone is enough.
 #
-# Debian packages: gcc (or another C compiler), python3-dev, python3-venv, make; fitsverify for the tests;
-# clang and libclang-rt-dev for the fuzzers.
+# Debian packages: gcc (or another C compiler), python3-dev, python3-venv, make; fitsverify and libcfitsio-bin for
+# the tests; clang and libclang-rt-dev for the fuzzers.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -19,7 +19,7 @@ FUZZED := build/fuzz
 FUZZERS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_SECONDS ?= 60
 
-.PHONY: help dev demo test lint sanitize fuzz bench clean fitsverify clang
+.PHONY: help dev demo test lint sanitize fuzz bench clean fitsverify fpack clang
 help:
 	@echo "make dev       virtual environment in $(VENV), torchfits built in place"
 	@echo "make demo      the guided tour over real files"
@@ -36,7 +36,7 @@ dev: $(STAMPS)/extensions
 demo: dev
 	$(BIN)/python demo/demo.py
 
-test: dev fitsverify
+test: dev fitsverify fpack
 	$(BIN)/python -m pytest $(PYTEST)
 
 lint: dev
@@ -84,6 +84,10 @@ clean:
 
 fitsverify:
 	@command -v fitsverify >/dev/null || { echo "the tests need fitsverify (Debian: apt install fitsverify)"; exit 1; }
+
+fpack:
+	@command -v fpack >/dev/null && command -v funpack >/dev/null || \
+	  { echo "the tests need fpack and funpack (Debian: apt install libcfitsio-bin)"; exit 1; }
 
 clang:
 	@command -v $(CLANG) >/dev/null || { echo "the fuzzers need clang (Debian: apt install clang libclang-rt-dev)"; exit 1; }

@@ -20,7 +20,7 @@ LAYERS = [
     ["compression", "ascii_table", "cache", "versions", "expressions"],
     ["where"],
     ["hdu", "writer", "columns"],
-    ["arrow"],
+    ["compressed_table", "arrow"],
     ["image", "table"],
     ["groups"],
     ["hdulist"],

@@ -634,6 +634,8 @@ def test_real_tables_are_the_same_by_all_engines(name):
                 nrows, columns = hdus[0].nrows, hdus[0].columns
             except FitsError:
                 continue
+            if hdus[0]._hdu.header.get("ZTABLE"):
+                continue  # test_compressed_tables has them
             picks = [0, -1, nrows // 2, 0, nrows // 3] if nrows else []
             binary = hdus[0].read_header()["XTENSION"].strip() != "TABLE"
             chosen = list(range(len(columns)))[:: max(len(columns) // 40, 1)]
@@ -662,8 +664,8 @@ def test_real_tables_are_what_a_slow_reader_finds(name):
         pytest.skip("refused as a whole, which test_oracles compares")
     with file:
         for hdu in hdus[:60]:
-            header = hdu.read_header()
-            if header["XTENSION"].strip() == "TABLE" or header.get("ZTABLE"):
+            # the slow reader knows neither text nor tiles
+            if hdu._hdu.kind == "table" or hdu._hdu.header.get("ZTABLE"):
                 continue
             nrows = hdu.nrows
             rows = sorted({*range(min(nrows, 4)), *range(max(nrows - 4, 0), nrows)})

@@ -1,7 +1,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from typing_extensions import Self, disjoint_base
+from typing_extensions import Buffer, Self, disjoint_base
 
 from torchfits.source import Identity
 
@@ -95,7 +95,7 @@ def read_rows(
     mmap: bool,
 ) -> None: ...
 def select_rows(
-    where: File | bytes,
+    where: File | bytes | memoryview,
     start: int,
     row_bytes: int,
     all_rows: int,
@@ -126,6 +126,8 @@ class Heap:
         threads: int,
         mmap: bool,
     ) -> None: ...
+
+def rice_decode(stream: Buffer, count: int, width: int, block: int = 32) -> bytearray: ...
 
 FILE_DONE: int
 FILE_CHANGED: int

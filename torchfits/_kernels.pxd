@@ -2,7 +2,7 @@
 """Our C kernels, and what of the system goes with them: externs only."""
 
 from cpython.ref cimport PyObject
-from libc.stdint cimport int32_t, int64_t, uint8_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 
 cdef extern from "_native/pixels.h" nogil:
     ctypedef enum tf_type:
@@ -185,6 +185,11 @@ cdef extern from "_native/heap.h" nogil:
                                  int64_t *ends)
     tf_outcome tf_read_heap(const tf_source *source, const tf_heap *heap, const int64_t *descriptors,
                             const int64_t *ends, int64_t n, void *to, int threads)
+
+cdef extern from "_native/rice.h" nogil:
+    uint64_t tf_rice_least(uint64_t n, int width, uint64_t block)
+    const char *tf_rice_decode(const uint8_t *stream, size_t size, int width, uint64_t block, uint8_t *to,
+                               size_t n)
 
 cdef extern from "_native/files.h" nogil:
     ctypedef struct tf_head:

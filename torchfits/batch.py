@@ -388,7 +388,8 @@ def _gather_plain(
     """Read what our kernels can from tables like `first`; which files that were."""
     which, layout = _which(hdu), first._table()
     asked = [each for places in files.values() for each in places]
-    plain = first._hdu.kind == "bintable" and layout.row_bytes and not any(each.problem for each in columns)
+    plain = first._hdu.kind == "bintable" and layout.tiles is None and layout.row_bytes
+    plain = plain and not any(each.problem for each in columns)
     if which is None or not plain or not all(-(2**63) <= row < 2**63 for row, _ in asked):
         return bytes(len(files))
     fields = [cells_of(column, result[column.name]).field(0, None) for column in columns]
@@ -413,17 +414,17 @@ def _gather_one(
 ) -> None:
     with open(path, cache=False) as file:
         found = _table_of(file, hdu)
-        for row, place in places:
+        for row, _ in places:
             if not -found.nrows <= row < found.nrows:
                 raise SectionError(f"row {row} of a table of {found.nrows}", path=file.path, hdu=found.index)
-            row %= found.nrows
-            cells = found.read_table(list(result), slice(row, row + 1))
-            for (name, tensor), cell in zip(result.items(), cells.values(), strict=True):
-                if cell.is_nested or cell.dtype != tensor.dtype or cell.shape[1:] != tensor.shape[1:]:
-                    raise FitsFormatError(
-                        f"column {name!r} is {cell.dtype} {tuple(cell.shape[1:])}, that of the first table "
-                        f"{tensor.dtype} {tuple(tensor.shape[1:])}",
-                        path=file.path,
-                        hdu=found.index,
-                    )
-                tensor[place] = cell[0]
+        cells = found.read_table(list(result), [row for row, _ in places])
+        for (name, tensor), cell in zip(result.items(), cells.values(), strict=True):
+            if cell.is_nested or cell.dtype != tensor.dtype or cell.shape[1:] != tensor.shape[1:]:
+                raise FitsFormatError(
+                    f"column {name!r} is {cell.dtype} {tuple(cell.shape[1:])}, that of the first table "
+                    f"{tensor.dtype} {tuple(tensor.shape[1:])}",
+                    path=file.path,
+                    hdu=found.index,
+                )
+            for i, (_, place) in enumerate(places):
+                tensor[place] = cell[i]

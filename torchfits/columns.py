@@ -146,7 +146,7 @@ def dtype_of(column: Column, kind: str, nulls: Nulls = None) -> torch.dtype:
 
 
 @dataclass(slots=True)
-class _Cells:
+class Cells:
     """A field of the rows and the tensors that it fills."""
 
     column: Column
@@ -165,18 +165,18 @@ class _Cells:
         return self.kind, column.offset, self.count, self.conversion, where, _null_of(column), marks
 
 
-def cells_of(column: Column, tensor: torch.Tensor, nulls: Nulls = None) -> _Cells:
+def cells_of(column: Column, tensor: torch.Tensor, nulls: Nulls = None) -> Cells:
     """How a column of a binary table fills its tensor; descriptors fill one of int64 (rows, 2)."""
     if column.code in "PQ":
         bitpix = 32 if column.code == "P" else 64
         count = 2 * column.repeat
-        return _Cells(column, NUMBERS, count, Conversion(bitpix, 1, 0, None, CODES[torch.int64]), tensor)
+        return Cells(column, NUMBERS, count, Conversion(bitpix, 1, 0, None, CODES[torch.int64]), tensor)
     if column.code == "L":
-        return _Cells(column, LOGICALS, column.repeat, None, tensor)
+        return Cells(column, LOGICALS, column.repeat, None, tensor)
     if column.code == "X":
-        return _Cells(column, BITS, column.repeat, None, tensor)
+        return Cells(column, BITS, column.repeat, None, tensor)
     conversion = _conversion(column, column.code, tensor.dtype, nulls)
-    return _Cells(column, NUMBERS, column.repeat * _STORED_AS[column.code][1], conversion, tensor)
+    return Cells(column, NUMBERS, column.repeat * _STORED_AS[column.code][1], conversion, tensor)
 
 
 def _conversion(column: Column, code: str, dtype: torch.dtype, nulls: Nulls) -> Conversion:
@@ -189,6 +189,12 @@ def _conversion(column: Column, code: str, dtype: torch.dtype, nulls: Nulls) -> 
     return Conversion(bitpix, column.scale, column.zero, null, CODES[dtype])
 
 
+def heap_of(column: Column, start: int, size: int, conversion: Conversion | None) -> Heap:
+    """A heap that holds the arrays of a column; `conversion` of its numbers, None for logicals and bits."""
+    kind = NUMBERS if conversion is not None else BITS if column.element == "X" else LOGICALS
+    return Heap(start, size, kind, conversion, 2 if column.element in COMPLEX else 1)
+
+
 class ColumnReader:
     """Reads columns of one table.
 
@@ -196,6 +202,8 @@ class ColumnReader:
         engine: 'direct' for our own kernels, or 'cfitsio'.
         mmap: A mapping of the file may serve.
     """
+
+    looked_at = _ROWS_AT_ONCE  # by a filter in one go
 
     def __init__(self, file: OpenFile, hdu: Hdu, table: TableLayout, engine: str, mmap: bool):
         self.file, self.hdu, self.table, self.engine, self.mmap = file, hdu, table, engine, mmap
@@ -260,13 +268,13 @@ class ColumnReader:
                     masks[column.name] = marks
         return values, masks
 
-    def _fill(self, cells: list[_Cells], rows: Rows) -> None:
+    def _fill(self, cells: list[Cells], rows: Rows) -> None:
         filled = [each for each in cells if each.tensor.numel() and each.count]
         first = 0
         for part in _parts(rows) if filled else ():
             if len(part):
                 fields = [each.field(first, first + len(part)) for each in filled]
-                read_rows(*self._where(), _as_c(part), fields, threads(), self.mmap)
+                read_rows(*self._where(), as_c(part), fields, threads(), self.mmap)
             first += len(part)
 
     def _where(self) -> tuple[File | bytes, int, int, int]:
@@ -318,8 +326,7 @@ class ColumnReader:
         """The heap of a column, and int64 (rows + 1,): the elements before each row. Or FitsFormatError."""
         before = min(self.table.heap, self.table.data_size)
         start, size = self.hdu.data_start + before, self.table.data_size - before
-        kind = NUMBERS if conversion is not None else BITS if column.element == "X" else LOGICALS
-        heap = Heap(start, size, kind, conversion, 2 if column.element in COMPLEX else 1)
+        heap = heap_of(column, start, size, conversion)
         ends = allocate((len(rows) + 1,), torch.int64)
         most = _most_elements(column, size, rows)
         bad = heap.check(address(descriptors)[0], len(rows), most, address(ends)[0])
@@ -344,27 +351,25 @@ class ColumnReader:
         found = Passed()
         if len(rows):
             self.file.check_data(self.hdu)
-        for part in _parts(rows, _ROWS_AT_ONCE):
+        for part in _parts(rows, self.looked_at):
             keep = allocate((len(part),), torch.uint8)
             if self.hdu.kind == "table":
                 keep.copy_(self._match_text(row_filter, part))
                 count = int(keep.count_nonzero())
             elif self.table.row_bytes:
-                inputs = [_input_of(each) for each in row_filter.inputs]
-                count = select_rows(
-                    *self._where(),
-                    _as_c(part),
-                    inputs,
-                    row_filter.program,
-                    *address(keep),
-                    threads(),
-                    self.mmap,
-                )
+                count = self._select(row_filter, part, keep)
             else:  # a filter of constants
                 keep.copy_(_bytes_of(row_filter.program.evaluate([], [], len(part))))
                 count = int(keep.count_nonzero())
             found.pieces.append((part, keep, count))
         return found
+
+    def _select(self, row_filter: RowFilter, rows: range | torch.Tensor, keep: torch.Tensor) -> int:
+        """Fill a byte for each row, 1 where it passes; how many do."""
+        inputs = [input_of(each) for each in row_filter.inputs]
+        return select_rows(
+            *self._where(), as_c(rows), inputs, row_filter.program, *address(keep), threads(), self.mmap
+        )
 
     def _match_text(self, row_filter: RowFilter, rows: range | torch.Tensor) -> torch.Tensor:
         text, inputs = self._text(rows), row_filter.inputs
@@ -443,7 +448,7 @@ def _parts(rows: Rows, most: int | None = None) -> Iterator[range | torch.Tensor
         yield rows[first : first + most]
 
 
-def _as_c(rows: range | torch.Tensor) -> range | tuple[int, int]:
+def as_c(rows: range | torch.Tensor) -> range | tuple[int, int]:
     return rows if isinstance(rows, range) else (address(rows)[0], len(rows))
 
 
@@ -455,7 +460,7 @@ def _row_number(rows: Rows, i: int) -> int:
     return int((rows.all_numbers() if isinstance(rows, Passed) else rows)[i])
 
 
-def _input_of(each: Input) -> tuple[int, int, int, int, Conversion | None, int | None]:
+def input_of(each: Input) -> tuple[int, int, int, int, Conversion | None, int | None]:
     """What a filter takes of each row, as `select_rows` takes it."""
     column, element = each.column, each.element
     null = _null_of(column) if each.nullable else None

@@ -1,4 +1,4 @@
-"""Tile-compressed images: the header they stand for, and the guard before a decoder is let loose.
+"""Tile-compressed images and tables: the headers they stand for; the guard before a decoder is let loose.
 
 FITS standard 4.0, section 10.
 """
@@ -46,6 +46,27 @@ def image_header(header: Header) -> Header:
         if keyword in _RENAMED:
             cards.append(Card(_RENAMED[keyword], card.value, card.comment))
         elif not _DROPPED.fullmatch(keyword) and (keyword, card.value) != ("EXTNAME", "COMPRESSED_IMAGE"):
+            cards.append(card)
+    return Header(cards)
+
+
+# of the compressed table, or of the compression
+_NOT_OF_THE_TABLE = re.compile(r"CHECKSUM|DATASUM|THEAP|Z(?:TABLE|TILELEN|NAXIS[12]|PCOUNT|FORM\d+|CTYP\d+)")
+_OF_THE_TABLE = re.compile(r"NAXIS[12]|PCOUNT|TFORM\d+")
+_TABLE_RENAMED = {"ZTHEAP": "THEAP", "ZHECKSUM": "CHECKSUM", "ZDATASUM": "DATASUM"}
+
+
+def table_header(header: Header) -> Header:
+    """The header of the table that the one with `header` stands for, as it was before compression."""
+    cards = []
+    for card in header.cards:
+        keyword = card.keyword
+        if _OF_THE_TABLE.fullmatch(keyword):
+            known = "Z" + keyword.removeprefix("T")
+            cards.append(Card(keyword, header[known], header.comments[known]))
+        elif keyword in _TABLE_RENAMED:
+            cards.append(Card(_TABLE_RENAMED[keyword], card.value, card.comment))
+        elif not _NOT_OF_THE_TABLE.fullmatch(keyword):
             cards.append(card)
     return Header(cards)
 

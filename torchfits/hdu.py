@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import operator
+import warnings
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from torchfits.errors import FitsError
+from torchfits.errors import FitsError, FitsWarning
 from torchfits.header import Header
 from torchfits.layout import Hdu, ImageLayout, TableLayout, TileLayout
 
@@ -43,6 +45,18 @@ class HDU:
         except FitsError as error:
             error.locate(path=self._parent.path, hdu=self.index)
             raise
+
+    def _stood_for(self, header: Header, make: Callable[[Header], Header]) -> Header:
+        """What `make` makes of the header of something compressed; that header itself where it cannot."""
+        try:
+            return make(header)
+        except FitsError as error:
+            warnings.warn(
+                f"HDU {self.index}: the header is that of the compressed data: {error}",
+                FitsWarning,
+                stacklevel=3,
+            )
+            return header
 
     def _layout(self) -> ImageLayout | TileLayout | TableLayout:
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Literal, cast
@@ -31,7 +30,7 @@ from torchfits._tensors import (
     threads,
     value_dtype,
 )
-from torchfits.errors import FitsError, FitsFormatError, FitsUnsupported, FitsWarning
+from torchfits.errors import FitsError, FitsFormatError, FitsUnsupported
 from torchfits.hdu import HDU
 from torchfits.header import Header
 from torchfits.layout import ImageLayout, Section, TileLayout, axes_of, resolve_section, split_ranges
@@ -81,17 +80,7 @@ class ImageHDU(HDU):
     def read_header(self) -> Header:
         """A copy of the header; of a tile-compressed image, the header of the image it stands for."""
         header = super().read_header()
-        if self._hdu.kind != "bintable":
-            return header
-        try:
-            return compression.image_header(header)
-        except FitsError as error:
-            warnings.warn(
-                f"HDU {self.index}: the header is that of the table, not of the image: {error}",
-                FitsWarning,
-                stacklevel=2,
-            )
-            return header
+        return self._stood_for(header, compression.image_header) if self._hdu.compressed else header
 
     def __getitem__(self, section: Section) -> torch.Tensor:
         return self.read(section)

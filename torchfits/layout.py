@@ -142,6 +142,16 @@ class TableLayout:
     columns: list[Column] = field(default_factory=list)
     heap: int = 0
     data_size: int = 0
+    tiles: RowTiles | None = None
+
+
+@dataclass(slots=True)
+class RowTiles:
+    """How a tile-compressed table is stored (FITS standard 4.0, section 10.3)."""
+
+    table: TableLayout  # as stored: for each tile of rows a row, with streams of bytes
+    rows: int  # of a tile; the last one may have fewer
+    codecs: list[str]  # by column
 
 
 # ---------------------------------------------------------------------------- headers and HDUs
@@ -448,7 +458,10 @@ def _rice_options(header: Header) -> tuple[int, int]:
 
 
 def table_layout(hdu: Hdu) -> TableLayout:
-    """The TableLayout of a BINTABLE or TABLE HDU; FitsFormatError where columns cannot be placed."""
+    """The TableLayout of a BINTABLE or TABLE HDU; FitsFormatError where columns cannot be placed.
+
+    Of a tile-compressed table, that of the table it stands for, with `tiles`.
+    """
     header = hdu.header
     _check_unambiguous(header)
     bitpix, axes = integer(header, "BITPIX", -64, 64), _axes(header, "NAXIS")
@@ -475,7 +488,38 @@ def table_layout(hdu: Hdu) -> TableLayout:
         if table.heap < row_bytes * nrows and any(c.code in "PQ" for c in table.columns):
             raise at_card(header, "THEAP", f"THEAP = {table.heap} lies within the rows")
     _unique_names(table.columns)
+    if hdu.kind == "bintable" and not hdu.compressed and header.get("ZTABLE") is True:
+        return _untiled(header, table)
     return table
+
+
+def _untiled(header: Header, stored: TableLayout) -> TableLayout:
+    """The layout of the table that a tile-compressed one, laid out as `stored`, stands for."""
+    row_bytes, nrows = (integer(header, keyword, 0, MAX_OFFSET) for keyword in ("ZNAXIS1", "ZNAXIS2"))
+    if row_bytes * nrows > MAX_OFFSET:
+        raise at_card(header, "ZNAXIS2", f"{nrows} rows of {row_bytes} bytes are beyond any memory")
+    rows = min(integer(header, "ZTILELEN", 1, MAX_OFFSET), max(nrows, 1))
+    if -(-nrows // rows) > stored.nrows:
+        raise at_card(
+            header, "ZNAXIS2", f"{-(-nrows // rows)} tiles are announced, the table has {stored.nrows} rows"
+        )
+    columns, codecs, offset = [], [], 0
+    for i, stream in enumerate(stored.columns, 1):
+        column = _binary_column(header, i, offset, "ZFORM")
+        offset += column.width
+        column.name = stream.name
+        codec = _text(header, f"ZCTYP{i}", "GZIP_2")
+        codecs.append({"RICE_ONE": "RICE_1"}.get(codec, codec))
+        if column.width and (stream.element != "B" or not stream.width):
+            column.problem = f"TFORM{i} = {stream.tform!r} holds no streams of bytes"
+        # what else the header tells is of the column, not of its streams
+        stored.columns[i - 1] = Column(
+            i - 1, stream.name, stream.code, stream.tform, 1, stream.width, stream.offset, (), element="B"
+        )
+        columns.append(column)
+    if offset != row_bytes and columns:
+        raise at_card(header, "ZNAXIS1", f"ZNAXIS1 = {row_bytes}, but the columns take {offset} bytes")
+    return TableLayout(nrows, row_bytes, columns, tiles=RowTiles(stored, rows, codecs))
 
 
 def _check_unambiguous(header: Header) -> None:
@@ -513,25 +557,26 @@ def _text(header: Header, keyword: str, default: str = "") -> str:
     return value.strip() if isinstance(value, str) else default if value is None else str(value)
 
 
-def _tform(header: Header, i: int) -> str:
-    value = header.get(f"TFORM{i}")
+def _tform(header: Header, keyword: str) -> str:
+    value = header.get(keyword)
     if not isinstance(value, str):
-        raise at_card(header, f"TFORM{i}", f"TFORM{i} must be a string, not {value!r}")
+        raise at_card(header, keyword, f"{keyword} must be a string, not {value!r}")
     return value
 
 
-def _binary_column(header: Header, i: int, offset: int) -> Column:
-    tform = _tform(header, i)
+def _binary_column(header: Header, i: int, offset: int, form: str = "TFORM") -> Column:
+    keyword = f"{form}{i}"
+    tform = _tform(header, keyword)
     match = _TFORM.match(tform)
     if match is None:
-        raise at_card(header, f"TFORM{i}", f"TFORM{i} = {tform!r} is no binary table format")
+        raise at_card(header, keyword, f"{keyword} = {tform!r} is no binary table format")
     repeat = int(match[1]) if match[1] else 1
     code, rest = match[2].upper(), match[3].strip()
     column = Column(i - 1, _text(header, f"TTYPE{i}"), code, tform.strip(), repeat, 0, offset, ())
     if code in "PQ":
         descriptor = _DESCRIPTOR.match(rest)
         if descriptor is None or repeat > 1:
-            raise at_card(header, f"TFORM{i}", f"TFORM{i} = {tform!r} is no variable-length format")
+            raise at_card(header, keyword, f"{keyword} = {tform!r} is no variable-length format")
         column.element = descriptor[1].upper()
         column.width = repeat * (8 if code == "P" else 16)
     elif code == "X":
@@ -539,7 +584,7 @@ def _binary_column(header: Header, i: int, offset: int) -> Column:
     else:
         column.width = repeat * ELEMENT_BYTES[code]
         if rest and code != "A":
-            warnings.warn(f"TFORM{i} = {tform!r}: the suffix {rest!r} is ignored", FitsWarning, stacklevel=3)
+            warnings.warn(f"{keyword} = {tform!r}: the suffix {rest!r} is ignored", FitsWarning, stacklevel=3)
     _describe(header, i, column)
     column.shape = _cell_shape(header, i, column)
     return column
@@ -579,7 +624,7 @@ def _dims(text: object) -> list[int]:
 
 
 def _ascii_column(header: Header, i: int, _offset: int) -> Column:
-    tform = _tform(header, i)
+    tform = _tform(header, f"TFORM{i}")
     match = _ASCII_TFORM.match(tform)
     if match is None:
         raise at_card(header, f"TFORM{i}", f"TFORM{i} = {tform!r} is no ASCII table format")

@@ -13,9 +13,12 @@ import torch
 from torchfits._tensors import Device, check_device, integers
 from torchfits.arrow import Contents, arrow_table, astropy_table, pandas_frame, polars_frame
 from torchfits.columns import ColumnReader, Nulls, Ragged, Rows, Values, dtype_of
+from torchfits.compressed_table import CompressedReader
+from torchfits.compression import table_header
 from torchfits.errors import FitsError, FitsUnsupported, SectionError
 from torchfits.extras import require
 from torchfits.hdu import HDU
+from torchfits.header import Header
 from torchfits.layout import Column, TableLayout, resolve_section
 from torchfits.where import RowFilter, compile_filter
 
@@ -38,7 +41,7 @@ class ColumnInfo:
 
 
 class TableHDU(HDU):
-    """A table, binary (BINTABLE) or ASCII (TABLE)."""
+    """A table, binary (BINTABLE, plain or tile-compressed) or ASCII (TABLE)."""
 
     def _table(self) -> TableLayout:
         return cast(TableLayout, self._layout())
@@ -67,6 +70,12 @@ class TableHDU(HDU):
             )
             for column in self._table().columns
         ]
+
+    def read_header(self) -> Header:
+        """A copy of the header; of a tile-compressed table, the header of the table it stands for."""
+        header = super().read_header()
+        is_tiled = self._hdu.kind == "bintable" and header.get("ZTABLE") is True
+        return self._stood_for(header, table_header) if is_tiled else header
 
     def __len__(self) -> int:
         return self.nrows
@@ -342,13 +351,15 @@ class TableHDU(HDU):
         """What becomes a table of somebody else, whose packages are there."""
         require(extra)
         values, masks = self.read_table(columns, rows, where=where, nulls="mask", ragged="offsets")
-        return Contents(self._table().columns, values, masks, self._hdu.header)
+        return Contents(self._table().columns, values, masks, self.read_header())
 
     def _reader(self) -> ColumnReader:
-        if self._hdu.header.get("ZTABLE") is True:
-            raise FitsUnsupported("a tile-compressed table; funpack makes a plain one of it")
-        parent = self._parent
-        return ColumnReader(parent._opened(), self._hdu, self._table(), self.engine, parent._mmap)
+        parent, table = self._parent, self._table()
+        if table.tiles is None:
+            return ColumnReader(parent._opened(), self._hdu, table, self.engine, parent._mmap)
+        if self.engine == "cfitsio":
+            raise FitsUnsupported("cfitsio reads no tile-compressed tables in place; engine='direct' does")
+        return CompressedReader(parent._opened(), self._hdu, table, table.tiles, parent._mmap)
 
     def _rows(self, rows: slice | Sequence[int] | torch.Tensor | None) -> range | torch.Tensor:
         """The rows that are asked for, each of them there."""
@@ -383,11 +394,14 @@ class TableHDU(HDU):
 
     def _info(self) -> tuple[str, ...]:
         kind = "BINTABLE" if self._hdu.kind == "bintable" else "TABLE"
+        codecs: set[str] = set()
         try:
-            shape = f"{self.nrows} rows x {len(self._table().columns)} columns"
+            table = self._table()
+            shape = f"{table.nrows} rows x {len(table.columns)} columns"
+            codecs.update(table.tiles.codecs if table.tiles else ())
         except FitsError as error:
             shape = f"! {error.message}"
-        return str(self.index), self.name, str(self.version), kind, shape, "", ""
+        return str(self.index), self.name, str(self.version), kind, shape, "", " ".join(sorted(codecs))
 
 
 def _check_options(nulls: Nulls, ragged: Ragged) -> None:

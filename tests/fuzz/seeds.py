@@ -165,6 +165,27 @@ def table_inputs() -> list[bytes]:
     return inputs
 
 
+def rice_inputs() -> list[bytes]:
+    """Streams of numbers that go up and down a little, or by leaps, or stay; of every width."""
+    chance = random.Random(4)
+    inputs = []
+    for width in range(3):
+        for count in (1, 31, 33, 300):
+            for split in (-1, 0, 2, 5, (6, 14, 25)[width]):
+                bits = f"{chance.getrandbits(8 << width):0{8 << width}b}"
+                for i in range(count):
+                    if i % 32 == 0:
+                        bits += f"{split + 1:0{3 + width}b}"
+                    if split == (6, 14, 25)[width]:
+                        bits += f"{chance.getrandbits(8 << width):0{8 << width}b}"
+                    elif split >= 0:
+                        bits += "0" * chance.randrange(4) + "1" + "".join(chance.choices("01", k=split))
+                bits += "0" * (-len(bits) % 8)
+                head = bytes([width, 31, count >> 8, count & 255])
+                inputs.append(head + int("1" + bits, 2).to_bytes(len(bits) // 8 + 1, "big")[1:])
+    return inputs
+
+
 def file_inputs() -> list[bytes]:
     chance = random.Random(2)
     lists = [
@@ -191,6 +212,7 @@ def main() -> None:
         "image": image_inputs(),
         "files": file_inputs(),
         "table": table_inputs(),
+        "rice": rice_inputs(),
     }
     for name, inputs in targets.items():
         folder = root / f"fuzz_{name}"

@@ -213,6 +213,8 @@ static int read_cards_of_one(tf_head *head, const files_job *job, int64_t i)
     if (start < 0 || header.compressed)
         return -1;
     const uint8_t *bytes = tf_head_bytes(head, start);
+    if (header.kind == TF_HDU_BINTABLE && tf_find_card(bytes, (size_t)header.header_bytes, (const uint8_t *)"ZTABLE  "))
+        return -1; /* the header of another table */
     uint8_t *cards = job->cards + i * job->keywords * TF_CARD;
     for (int k = 0; k < job->keywords; k++) {
         const uint8_t *card = tf_find_card(bytes, (size_t)header.header_bytes, job->names + 8 * k);

@@ -1,0 +1,398 @@
+"""Tile-compressed tables (FITS standard 4.0, section 10.3): decoded as far as rows and columns are asked for.
+
+Every column of every tile is a stream of bytes of its own. Decoded, its cells lie one after the other, and
+our kernels read them as they read the rows of a file. Arrays of variable length are streams each; what the
+tile has of such a column are descriptors: of the arrays in the plain table, which tell how long they are,
+then of their streams. The standard has the two the other way round; all writers do as cfitsio does.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+
+import torch
+
+from torchfits._direct import Conversion, Heap, read_rows, rice_decode, select_rows
+from torchfits._tensors import CODES, address, allocate, as_buffer, threads
+from torchfits.cache import OpenFile
+from torchfits.columns import (
+    Arrays,
+    Cells,
+    ColumnReader,
+    Nulls,
+    Passed,
+    Ragged,
+    Rows,
+    Values,
+    as_c,
+    cells_of,
+    heap_of,
+    input_of,
+)
+from torchfits.errors import FitsFormatError, FitsUnsupported
+from torchfits.layout import ELEMENT_BYTES, Column, Hdu, RowTiles, TableLayout
+from torchfits.where import RowFilter
+
+_CODECS = ("GZIP_1", "GZIP_2", "RICE_1", "NOCOMPRESS")
+# what RICE_1 can have made, and what GZIP_2 shuffles the bytes of; of arrays, complex numbers too
+_RICE = "BIJ"
+_SHUFFLED = "IJKED"
+_RICE_BLOCK = 32
+# no stream makes more of a byte: deflate at its best
+_MOST_PER_BYTE = 1032
+# bytes of small tiles, or of small arrays, that are decoded before our kernels read them
+_AT_ONCE = 1 << 22
+_BYTES = Conversion(8, 1, 0, None, CODES[torch.uint8])
+_Listed = range | torch.Tensor
+_Bytes = bytes | bytearray | memoryview
+
+
+class CompressedReader(ColumnReader):
+    """Reads columns of a tile-compressed table; `table` is the one that it stands for."""
+
+    def __init__(self, file: OpenFile, hdu: Hdu, table: TableLayout, tiles: RowTiles, mmap: bool):
+        super().__init__(file, hdu, table, "direct", mmap)
+        self.tiles = tiles
+        self.looked_at = -(-ColumnReader.looked_at // tiles.rows) * tiles.rows
+        self._stored = ColumnReader(file, hdu, tiles.table, "direct", mmap)
+        # of arrays: the descriptors of their streams, by column
+        self._arrays: dict[str, torch.Tensor] = {}
+
+    def read(
+        self, columns: list[Column], rows: Rows, nulls: Nulls, ragged: Ragged
+    ) -> tuple[dict[str, Values], dict[str, Values]]:
+        listed = rows.all_numbers() if isinstance(rows, Passed) else rows
+        self._check(columns, listed)
+        return super().read(columns, listed, nulls, ragged)
+
+    def matching(self, row_filter: RowFilter, rows: _Listed) -> Passed:
+        self._check([each.column for each in row_filter.inputs], rows)
+        return super().matching(row_filter, rows)
+
+    def _check(self, columns: Sequence[Column], rows: _Listed) -> None:
+        """That the columns are of a kind that is known, and that there are streams for so many rows."""
+        if not len(rows):
+            return
+        self.file.check_data(self.hdu)
+        held = [column for column in columns if column.width and not column.problem]
+        for column in held:
+            codec = self._codec(column)
+            if codec not in _CODECS:
+                raise FitsUnsupported(
+                    f"column {column.name!r}: ZCTYP{column.index + 1} = {codec!r} is no known compression"
+                )
+            if codec == "RICE_1" and (column.element or column.code) not in _RICE:
+                raise FitsFormatError(f"column {column.name!r}: RICE_1 compresses no {column.tform}")
+        # what takes no bytes is believed on the word of another column
+        others = (column for column in self.table.columns if column.width and not column.problem)
+        tiles = _tiles_of(rows, self.tiles.rows)
+        for column in {column.index: column for column in held or islice(others, 1)}.values():
+            self._check_sizes(column, tiles)
+
+    def _check_sizes(self, column: Column, tiles: _Listed) -> None:
+        """Nothing is allocated for tiles whose streams are too short for them, whatever is inside."""
+        cell, width = self._cell(column), _decoded_width(column)
+        streams = torch.zeros((len(tiles), 2), dtype=torch.int64, device="cpu")
+        self._stored._fill([cells_of(cell, streams)], tiles)
+        self._stored.check_arrays(cell, streams, tiles, _BYTES)
+        short = streams[:, 0] < -(-self.tiles.rows * width // _MOST_PER_BYTE)
+        for i in short.nonzero()[:, 0].tolist():
+            tile, length = int(tiles[i]), int(streams[i, 0])
+            size = self._rows_of(tile) * width
+            if length * _MOST_PER_BYTE < size:  # the last tile has fewer rows
+                raise FitsFormatError(
+                    f"column {column.name!r}, tile {tile}: a stream of {length} bytes for {size}",
+                    offset=self.hdu.data_start + self.tiles.table.row_bytes * tile + cell.offset,
+                )
+
+    def _codec(self, column: Column) -> str:
+        return self.tiles.codecs[column.index]
+
+    def _cell(self, column: Column) -> Column:
+        """The column of the streams."""
+        return self.tiles.table.columns[column.index]
+
+    def _rows_of(self, tile: int) -> int:
+        return min(self.tiles.rows, self.table.nrows - tile * self.tiles.rows)
+
+    # -- cells
+
+    def _fill(self, cells: list[Cells], rows: Rows) -> None:
+        assert not isinstance(rows, Passed)
+        for each in cells:
+            if not each.tensor.numel() or not each.count:
+                continue
+            column = each.column
+            parts = [(each, column.width)]
+            if column.code in "PQ":
+                streams = torch.zeros_like(each.tensor)
+                self._arrays[column.name] = streams
+                parts.append(
+                    (cells_of(replace(column, code="Q"), streams), _decoded_width(column) - column.width)
+                )
+            for tiles, local, places in self._pieces(rows, _decoded_width(column)):
+                decoded = self._decode_tiles(column, tiles)
+                for part, (target, width) in enumerate(parts):
+                    _put(target, b"".join(tile[part] for tile in decoded), width, local, places)
+
+    def _select(self, row_filter: RowFilter, rows: _Listed, keep: torch.Tensor) -> int:
+        columns = {each.column.index: each.column for each in row_filter.inputs}
+        passed, row_bytes, offsets = 0, 1, {}  # a byte in case that all columns are of no width
+        for index, column in columns.items():
+            offsets[index] = row_bytes
+            row_bytes += column.width
+        inputs = [
+            input_of(replace(each, column=replace(each.column, offset=offsets[each.column.index])))
+            for each in row_filter.inputs
+        ]
+        for tiles, local, places in self._pieces(rows, row_bytes):
+            count = sum(self._rows_of(int(tile)) for tile in tiles)
+            table = allocate((count, row_bytes), torch.uint8)
+            for index, column in columns.items():
+                if column.width:
+                    cells = bytearray().join(tile[0] for tile in self._decode_tiles(column, tiles))
+                    whole = torch.frombuffer(cells, dtype=torch.uint8).view(count, column.width)
+                    table[:, offsets[index] : offsets[index] + column.width] = whole
+            found = allocate((len(local),), torch.uint8)
+            passed += select_rows(
+                as_buffer(table),
+                0,
+                row_bytes,
+                count,
+                as_c(local),
+                inputs,
+                row_filter.program,
+                *address(found),
+                threads(),
+                False,
+            )
+            keep[places] = found
+        return passed
+
+    def _pieces(self, rows: _Listed, width: int) -> Iterator[tuple[_Listed, _Listed, slice | torch.Tensor]]:
+        """Some tiles at a time: which ones, the asked rows within them, and their places in the result.
+
+        Rows count from the first of these tiles, as if the others lay between them no more.
+        """
+        side = self.tiles.rows
+        at_once = max(_AT_ONCE // (side * width), 1)
+        if isinstance(rows, range) and rows.step <= side:
+            tiles = range(rows[0] // side, rows[-1] // side + 1)
+            for first in range(tiles.start, tiles.stop, at_once):
+                part = range(first, min(first + at_once, tiles.stop))
+                low, high = (
+                    min(max(-(-(tile * side - rows.start) // rows.step), 0), len(rows))
+                    for tile in (part.start, part.stop)
+                )
+                inside = rows[low:high]
+                yield (
+                    part,
+                    range(inside.start - first * side, inside.stop - first * side, rows.step),
+                    slice(low, high),
+                )
+            return
+        numbers = _numbers(rows)
+        order = None if bool((numbers[1:] >= numbers[:-1]).all()) else numbers.argsort(stable=True)
+        ordered = numbers if order is None else numbers[order]
+        found, counts = (ordered // side).unique_consecutive(return_counts=True)
+        ends = torch.cat([torch.zeros(1, dtype=torch.int64, device="cpu"), counts.cumsum(0)])
+        for i in range(0, len(found), at_once):
+            k = len(found[i : i + at_once])
+            low, high = int(ends[i]), int(ends[i + k])
+            base = torch.arange(k, device="cpu").repeat_interleave(counts[i : i + k]) * side
+            places = slice(low, high) if order is None else order[low:high]
+            yield found[i : i + k], base + ordered[low:high] % side, places
+
+    def _decode_tiles(self, column: Column, tiles: _Listed) -> list[list[_Bytes]]:
+        """The cells of a column in some tiles; of arrays their descriptors, and those of their streams."""
+        ((values, ends),) = self._stored.read([self._cell(column)], tiles, None, "offsets")[0].values()
+        streams, bounds = as_buffer(values), ends.tolist()
+        codec = "GZIP_1" if column.code in "PQ" else self._codec(column)
+        number = _number_width(codec, column.code, _SHUFFLED)
+        decoded: list[list[_Bytes]] = []
+        for i, tile in enumerate(tiles):
+            rows = self._rows_of(int(tile))
+            try:
+                cells = _decode(
+                    codec, streams[bounds[i] : bounds[i + 1]], rows * _decoded_width(column), number
+                )
+            except (ValueError, zlib.error) as error:
+                raise FitsFormatError(
+                    f"column {column.name!r}, tile {int(tile)}: the {codec} stream {error}"
+                ) from error
+            if column.code in "PQ":
+                whole = memoryview(cells)
+                decoded.append([whole[: rows * column.width], whole[rows * column.width :]])
+            else:
+                decoded.append([cells])
+        return decoded
+
+    # -- arrays
+
+    def _read_arrays(
+        self,
+        column: Column,
+        descriptors: torch.Tensor,
+        rows: Rows,
+        conversion: Conversion | None,
+        dtype: torch.dtype,
+    ) -> Arrays:
+        ends = torch.zeros(len(rows) + 1, dtype=torch.int64, device="cpu")
+        if not column.width or not len(rows):
+            return allocate((0,), dtype), ends
+        streams, counts = self._arrays[column.name], descriptors[:, 0]
+        assert not isinstance(rows, Passed)
+        try:
+            heap, _ = self._stored.check_arrays(self._cell(column), streams, rows, _BYTES)
+        except FitsFormatError as error:
+            error.offset = None  # the descriptor lies in a stream
+            raise
+        per_byte, width = (8, 1) if column.element == "X" else (1, ELEMENT_BYTES[column.element])
+        bad = (counts < 0) | (counts > streams[:, 0] * _MOST_PER_BYTE * per_byte // width)
+        if bool(bad.any()):
+            i = int(bad.nonzero()[0, 0])
+            raise FitsFormatError(
+                f"column {column.name!r}, row {int(rows[i])}: {int(counts[i])} elements in a stream of "
+                f"{int(streams[i, 0])} bytes"
+            )
+        torch.cumsum(counts, 0, out=ends[1:])
+        values = allocate((int(ends[-1]),), dtype)
+        sizes = (counts * width + per_byte - 1) // per_byte
+        # what is decoded at a time: its streams and what they make
+        costs = (sizes + streams[:, 0]).cumsum(0)
+        first = 0
+        while first < len(rows):
+            before = int(costs[first - 1]) if first else 0
+            last = max(int(torch.searchsorted(costs, before + _AT_ONCE)), first + 1)
+            arrays = self._decode_arrays(
+                column, heap, streams[first:last], sizes[first:last], rows[first:last]
+            )
+            begins = sizes[first:last].cumsum(0) - sizes[first:last]
+            found = torch.stack([counts[first:last], begins], 1)
+            low, high = int(ends[first]), int(ends[last])
+            local_ends = torch.zeros(last - first + 1, dtype=torch.int64, device="cpu")
+            if high > low:
+                heap_of(column, 0, len(arrays), conversion).read(
+                    arrays,
+                    address(found)[0],
+                    last - first,
+                    address(local_ends)[0],
+                    *address(values[low:high]),
+                    threads(),
+                    False,
+                )
+            first = last
+        return values, ends
+
+    def _decode_arrays(
+        self, column: Column, heap: Heap, streams: torch.Tensor, sizes: torch.Tensor, rows: _Listed
+    ) -> bytes:
+        """The arrays of some rows, one after the other, each of its size."""
+        lengths = streams[:, 0].contiguous()
+        read = allocate((int(lengths.sum()),), torch.uint8)
+        ends = torch.zeros(len(rows) + 1, dtype=torch.int64, device="cpu")
+        if read.numel():
+            heap.read(
+                self.file.source.where(self.hdu.data_start + self.hdu.data_size),
+                address(streams)[0],
+                len(rows),
+                address(ends)[0],
+                *address(read),
+                threads(),
+                self.mmap,
+            )
+        codec, data, at = self._codec(column), as_buffer(read), 0
+        number = _number_width(codec, column.element, _SHUFFLED + "C")
+        arrays = []
+        for row, length, size in zip(rows, lengths.tolist(), sizes.tolist(), strict=True):
+            stream = data[at : at + length]
+            at += length
+            if not size:
+                continue
+            try:
+                # what would not get smaller is left as it was
+                arrays.append(stream if length == size else _decode(codec, stream, size, number))
+            except (ValueError, zlib.error) as error:
+                raise FitsFormatError(
+                    f"column {column.name!r}, row {int(row)}: the {codec} stream {error}"
+                ) from error
+        return b"".join(arrays)
+
+
+def _decoded_width(column: Column) -> int:
+    """Bytes that a row has in the decoded stream of a column."""
+    return column.width + 16 if column.code in "PQ" else column.width
+
+
+def _number_width(codec: str, code: str, shuffled: str) -> int:
+    """Bytes of the numbers that a codec knows; 1 where it takes what comes as bytes."""
+    return ELEMENT_BYTES[code] if codec == "RICE_1" or (codec == "GZIP_2" and code in shuffled) else 1
+
+
+def _numbers(rows: _Listed) -> torch.Tensor:
+    if isinstance(rows, range):
+        return torch.arange(rows.start, rows.stop, rows.step, device="cpu")
+    return rows
+
+
+def _tiles_of(rows: _Listed, side: int) -> _Listed:
+    """The tiles of `side` rows in which some rows lie, rising."""
+    if isinstance(rows, range) and rows.step <= side:
+        return range(rows[0] // side, rows[-1] // side + 1)
+    return (_numbers(rows) // side).unique()
+
+
+def _put(cells: Cells, data: bytes, width: int, rows: _Listed, places: slice | torch.Tensor) -> None:
+    """Cells that lie one after the other, those of some rows, to their places in a column."""
+    inside = replace(cells, column=replace(cells.column, offset=0))
+    first, last = 0, len(rows)
+    if isinstance(places, slice):
+        first, last = places.start, places.stop
+    else:
+        inside.tensor = allocate((last, *cells.tensor.shape[1:]), cells.tensor.dtype)
+        if cells.marks is not None:
+            inside.marks = allocate(inside.tensor.shape, torch.bool)
+    fields = [inside.field(first, last)]
+    read_rows(data, 0, width, len(data) // width, as_c(rows), fields, threads(), False)
+    if not isinstance(places, slice):
+        _as_bytes(cells.tensor)[places] = _as_bytes(inside.tensor)
+        if cells.marks is not None and inside.marks is not None:
+            cells.marks[places] = inside.marks
+
+
+def _as_bytes(column: torch.Tensor) -> torch.Tensor:
+    # torch puts no unsigned numbers of more than a byte to any places
+    return column.view(len(column), -1).view(torch.uint8)
+
+
+# ---------------------------------------------------------------------------- streams
+
+
+def _decode(codec: str, stream: memoryview, size: int, number: int) -> _Bytes:
+    """The `size` bytes that a stream stands for; ValueError or zlib.error says why 'the stream' does not."""
+    if codec == "RICE_1":
+        return rice_decode(stream, size // number, number, _RICE_BLOCK)
+    data = bytes(stream) if codec == "NOCOMPRESS" else _inflate(stream, size)
+    if len(data) != size:
+        raise ValueError(f"makes {len(data)} bytes, not {size}")
+    if number == 1:
+        return data
+    shuffled, count = data, size // number
+    cells = bytearray(size)
+    for place in range(number):
+        cells[place::number] = shuffled[place * count : (place + 1) * count]
+    return cells
+
+
+def _inflate(stream: memoryview, size: int) -> bytes:
+    """What a gzip stream makes, which must be `size` bytes: it is let make no more than one too many."""
+    inflater = zlib.decompressobj(wbits=31)
+    data = inflater.decompress(stream, size + 1)
+    if len(data) > size:
+        raise ValueError(f"makes more than {size} bytes")
+    if not inflater.eof:
+        raise ValueError(f"ends after {len(data)} of {size} bytes")
+    return data
