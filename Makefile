@@ -43,7 +43,7 @@ lint: dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m mypy.stubtest $(MODULES)
+	$(BIN)/python -m mypy.stubtest --mypy-config-file pyproject.toml $(MODULES)
 	PATH="$(abspath $(BIN)):$$PATH" cython-lint $(wildcard torchfits/*.pyx torchfits/*.pxd)
 	for file in $(NATIVE); do $(CC) -std=c99 -O2 -Wall -Wextra -Werror -c -o /dev/null $$file || exit 1; done
 

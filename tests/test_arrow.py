@@ -1,4 +1,4 @@
-"""Tables as Arrow, pandas, polars and astropy ones; a slow reader of raw bytes, and astropy, are the oracles."""
+"""Tables as Arrow, pandas, polars and astropy have them; a slow reader and astropy are the oracles."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from tables import CONVENTION, Field, binary_table, file_of, random_rows, slow_t
 
 import torchfits
 from torchfits import FitsFormatError, FitsUnsupported, SectionError, TableHDU
-from torchfits._direct import pack_texts
-from torchfits.arrow import array_of
+from torchfits._direct import end_texts, pack_texts
+from torchfits.arrow import array_of, text_array
 from torchfits.text import pack
 
 pytestmark = pytest.mark.native
@@ -204,7 +204,7 @@ def path(tmp_path):
         fits.Column("CUBE", "6I", dim="(3,2)", array=rng.integers(-9, 9, (NROWS, 2, 3))),
         fits.Column("FLAG", "L", array=rng.integers(0, 2, NROWS).astype(bool)),
         fits.Column("BITS", "11X", array=rng.integers(0, 2, (NROWS, 11)).astype(bool)),
-        fits.Column("U", "J", array=np.arange(NROWS, dtype="u4") + 2**31, bzero=2**31, unit="furlongs/fortnight"),
+        fits.Column("U", "J", array=np.arange(NROWS, dtype="u4") + 2**31, bzero=2**31, unit="furlong/week"),
         fits.Column("Z", "C", array=rng.random(NROWS) + 1j),
         fits.Column("NAME", "12A", array=[f"NGC {i}" if i % 3 else "" for i in range(NROWS)], unit="10**3 m"),
         fits.Column("GRID", "8A", dim="(4,2)", array=[[f"a{i}", "b"] for i in range(NROWS)]),
@@ -320,7 +320,7 @@ def test_astropy_table_is_what_astropy_reads(path, hdu):
 def test_units_that_are_none_are_kept(hdu):
     table = hdu.to_astropy(["U"])
     assert isinstance(table["U"].unit, u.UnrecognizedUnit)
-    assert str(table["U"].unit) == "furlongs/fortnight"
+    assert str(table["U"].unit) == "furlong/week"
 
 
 @given(unit=st.text(st.characters(min_codepoint=32, max_codepoint=126, exclude_characters="'"), max_size=20))
@@ -346,7 +346,7 @@ def test_any_text_may_be_a_unit(tmp_path_factory, unit):
     ],
 )  # fmt: skip
 def test_displays(tmp_path, form, display, python):
-    """Those that Python cannot apply to such numbers are left out: a table that cannot be printed is of no use."""
+    """Those that Python cannot apply to such numbers are left out, so that the table can be printed."""
     path = write(tmp_path / "t.fits", [fits.Column("X", form)], TDISP1=display)
     for hdu in opened(path):
         assert hdu.to_astropy()["X"].format == python
@@ -516,8 +516,8 @@ def nulls(tmp_path):
 
 def test_nulls(nulls):
     wanted = {
-        "C1": [None, 5], "C2": [None, 2.0], "C3": [None, 32768], "C4": [[None, 1], [2, None]], "C5": [None, True],
-        "C6": [[True, None], [False, True]], "C7": [2**60 + 1, None],
+        "C1": [None, 5], "C2": [None, 2.0], "C3": [None, 32768], "C4": [[None, 1], [2, None]],
+        "C5": [None, True], "C6": [[True, None], [False, True]], "C7": [2**60 + 1, None],
     }  # fmt: skip
     for hdu in opened(nulls):
         table = hdu.to_arrow()
@@ -577,7 +577,7 @@ cells = st.binary(max_size=30) | st.text(" \0ab\x7f", max_size=30).map(str.encod
 )
 @settings(max_examples=300, deadline=None)
 def test_any_texts(data, width, n, errors):
-    """In fields of one width, several a row, one after the other: what they are, or which row is not ASCII."""
+    """In fields of one width, several a row, one after the other: what they are, or what row is not ASCII."""
     fixed = [each[:width].ljust(width, b" \0"[len(each) % 2 :][:1]) for each in data]
     fixed = fixed[: len(fixed) // n * n]
     flat = torch.tensor(list(b"".join(fixed)), dtype=torch.uint8).view(len(fixed), width)
@@ -594,6 +594,14 @@ def test_any_texts(data, width, n, errors):
         errors,
     )
     agree(flat, torch.arange(0, len(fixed) + 1, n), texts, n, errors)
+
+
+@given(data=st.lists(cells, max_size=20), width=st.integers(0, 20))
+@settings(max_examples=100, deadline=None)
+def test_texts_of_numpy(data, width):
+    fixed = [each[:width].ljust(width) for each in data]
+    array = text_array(torch.tensor(list(b"".join(fixed)), dtype=torch.uint8).view(len(fixed), width))
+    assert array.tolist() == [stripped(each) for each in fixed]
 
 
 def agree(values, offsets, texts, n, errors):
@@ -644,6 +652,9 @@ def test_fields_that_are_none():
         ends = torch.tensor(wrong)
         with pytest.raises(ValueError, match="fields"):
             pack_texts(fields.data_ptr(), 8, ends.data_ptr(), 0, 2, *where)
+    for size, width in ((8, 0), (-1, 1), (8, -1)):
+        with pytest.raises(ValueError, match="fields"):
+            end_texts(fields.data_ptr(), size, width)
     for width, count in ((3, 3), (-1, 1), (8, 2), (2**62, 8), (1, -1)):
         with pytest.raises(ValueError, match="fields"):
             pack_texts(fields.data_ptr(), 8, 0, width, count, *where)

@@ -677,7 +677,8 @@ cdef class Heap:
         bytes_.check_unchanged()
 
 
-def pack_texts(size_t fields, int64_t size, size_t ends, int64_t width, int64_t count, size_t offsets, size_t to):
+def pack_texts(size_t fields, int64_t size, size_t ends, int64_t width, int64_t count, size_t offsets,
+               size_t to):
     """Put the texts of `count` fields of characters one after the other, without what does not count of them.
 
     Args:
@@ -691,7 +692,8 @@ def pack_texts(size_t fields, int64_t size, size_t ends, int64_t width, int64_t 
     """
     cdef tf_texts texts
     cdef int64_t i, bad
-    texts.from_, texts.ends, texts.width, texts.count = <const uint8_t *>fields, <const int64_t *>ends, width, count
+    texts.from_, texts.ends = <const uint8_t *>fields, <const int64_t *>ends
+    texts.width, texts.count = width, count
     if size < 0 or count < 0 or (not ends and (width < 0 or (width and count > size // width))):
         raise ValueError("fields of more bytes than there are")
     if ends:
