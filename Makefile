@@ -77,7 +77,7 @@ $(FUZZED)/%: tests/fuzz/%.c $(wildcard tests/fuzz/common.* torchfits/_native/*) 
 	  -fno-sanitize-recover=undefined -fsanitize-coverage-ignorelist=tests/fuzz/uncovered.txt $(COVERAGE) \
 	  -Itorchfits $< tests/fuzz/common.c $(NATIVE) -lm -lpthread -o $@
 # comparing pixels tells libFuzzer nothing, and takes most of the time
-$(FUZZED)/fuzz_image: COVERAGE := -fno-sanitize-coverage=trace-cmp
+$(FUZZED)/fuzz_image $(FUZZED)/fuzz_table: COVERAGE := -fno-sanitize-coverage=trace-cmp
 
 clean:
 	rm -rf build torchfits/*.so torchfits/_build_info.py *.egg-info

@@ -38,7 +38,8 @@ EXTENSIONS = [
         ["torchfits/_direct.pyx", *NATIVE],
         include_dirs=["torchfits"],
         depends=sorted(glob("torchfits/_native/*.h")),
-        # a fused multiply-add would round differently from one machine to the next; nobody looks at errno of math
+        # a fused multiply-add would round differently from one machine to the next; errno after a function of
+        # math.h is not looked at
         extra_compile_args=["-ffp-contract=off", "-fno-math-errno"],
         libraries=["m", "pthread"],
     ),

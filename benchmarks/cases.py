@@ -89,12 +89,35 @@ def spectra(folder: Path) -> Files:
     return paths
 
 
-def columns(path: Path) -> Files:
-    """Eight columns, A to C of float64 and D to H of float32."""
-    table = np.zeros(1_000_000, dtype=[(name, ">f8" if name in "ABC" else ">f4") for name in "ABCDEFGH"])
-    for i, name in enumerate("ABCDEFGH"):
-        table[name] = np.arange(i, len(table) + i)
+def catalogue(path: Path) -> Files:
+    """A million rows of eight columns; 3 % of them are bright and of class 2."""
+    n, rng = 1_000_000, np.random.default_rng(1)
+    types = [("ID", ">i8"), ("RA", ">f8"), ("DEC", ">f8"), ("MAG_G", ">f4"), ("MAG_R", ">f4")]
+    table = np.zeros(n, dtype=[*types, ("NOBS", ">i2"), ("CLASS", "u1"), ("NAME", "S12")])
+    table["ID"] = rng.integers(0, 2**62, n)
+    table["RA"], table["DEC"] = rng.uniform(0, 360, n), rng.uniform(-90, 90, n)
+    table["MAG_G"], table["MAG_R"] = rng.uniform(14, 24, n), rng.uniform(14, 24, n)
+    table["NOBS"], table["CLASS"] = rng.integers(0, 999, n), rng.integers(0, 10, n)
+    table["NAME"] = [b"star%08d" % i for i in range(n)]
     fits.BinTableHDU(table).writeto(path)
+    return str(path)
+
+
+def wide(path: Path) -> Files:
+    """200,000 rows of sixty columns, C0 to C59, float64 and float32 by turns."""
+    table = np.zeros(200_000, dtype=[(f"C{i}", f">f{8 - i % 2 * 4}") for i in range(60)])
+    for i, name in enumerate(table.dtype.names or ()):
+        table[name] = noise(len(table)) + i
+    fits.BinTableHDU(table).writeto(path)
+    return str(path)
+
+
+def ragged(path: Path) -> Files:
+    """100,000 arrays of 0 to 40 float32."""
+    lengths = np.random.default_rng(1).integers(0, 41, 100_000)
+    arrays = np.empty(len(lengths), dtype=object)
+    arrays[:] = np.split(noise(lengths.sum()), np.cumsum(lengths)[:-1])
+    fits.BinTableHDU.from_columns([fits.Column("V", "PE()", array=arrays)]).writeto(path)
     return str(path)
 
 
@@ -117,5 +140,11 @@ CASES = {
     "last": Case("the last of 100 by name", "last", extensions),
     "spectra": Case("300 spectra of 4 HDUs", "spectra", spectra),
     "rice": Case("RICE_1 int16 4096²", "compressed", rice),
-    "columns": Case("3 of 8 columns, 1M rows", "columns", columns),
+    "table": Case("8 columns, 1M rows", "table", catalogue),
+    "columns": Case("3 of the 8 columns", "columns", catalogue),
+    "slice": Case("rows 500,000 to 600,000", "slice", catalogue),
+    "rows": Case("20,000 rows here and there", "rows", catalogue),
+    "where": Case("`MAG_G < 17 & CLASS == 2`, 3 columns", "where", catalogue),
+    "wide": Case("2 of 60 columns, 200k rows", "wide", wide),
+    "ragged": Case("100k arrays of 0 to 40 float32", "ragged", ragged),
 }

@@ -107,16 +107,18 @@ def same(one: Any, other: Any) -> None:
         assert one == other
 
 
-def check_all_ways(path: Path, *, agree: bool = True) -> None:
+def check_all_ways(path: Path) -> None:
     found: dict[tuple[int, str], list] = {}
     for engine in ENGINES:
         for hdu in tables_of(path, engine):
             for way in WAYS:
                 found.setdefault((hdu.index, way), []).append(outcome(path, hdu, way))
-    for (index, way), results in found.items():
-        for other in results[1:] if agree else ():
+    for (index, way), (auto, direct, reference) in found.items():
+        # cfitsio refuses some headers of which there is but one way to read them
+        refused = isinstance(reference, FitsError) and "cfitsio cannot read the header" in str(reference)
+        for other in (direct,) if refused else (direct, reference):
             try:
-                same(results[0], other)
+                same(auto, other)
             except AssertionError as error:
                 raise AssertionError(f"HDU {index}, {way}: the engines differ: {error}") from error
 
@@ -137,13 +139,12 @@ def test_every_way_into_every_bad_table(tmp_path, first):
     """The cases of test_bad_input, asked for in the ways that it does not know."""
     current = tmp_path / "case"
     current.write_text("before any")
+    files = [(case.name, case.build()) for case in KNOWN[first : first + CHUNK]]
+    files = [(name, data) for name, data in files if b"TFIELDS " in data]
 
     def check() -> None:
-        for case in KNOWN[first : first + CHUNK]:
-            data = case.build()
-            if b"TFIELDS " not in data:
-                continue
-            current.write_text(case.name)
+        for name, data in files:
+            current.write_text(name)
             path = tmp_path / "bad.fits"
             path.write_bytes(data)
             check_all_ways(path)
@@ -314,9 +315,9 @@ LIES = {
     "2^59 rows": lying(2**59, 8, ("D",)),
     "2^60 rows of a byte": lying(2**60, 1, ("B",)),
     "a row of 100 MB": lying(1, 10**8, ("100000000B",)),
-    "a row of 2^60 bytes": lying(1, 2**60, (f"{2**60}B",)),
+    "a row of 2^59 bytes": lying(1, 2**59, (f"{2**59}B",)),
     "a row of 2^57 doubles": lying(1, 2**60, (f"{2**57}D",)),
-    "a row of 2^60 bits": lying(1, 2**57, (f"{2**60 - 1}X",)),
+    "a row of 2^59 bits": lying(1, 2**56, (f"{2**59 - 1}X",)),
     "a row of text": lying(1, 2**50, (f"{2**50}A",)),
     "TDIM of 2^40": lying(1, 2**42, (f"{2**40}J",), TDIM1="(1048576,1048576)"),
     "a heap of 2^50": lying(3, 8, ("PE(9)",), PCOUNT=2**50),
@@ -350,7 +351,7 @@ def test_nothing_is_allocated_on_the_word_of_a_header(tmp_path, name, packed):
 EMPTIES = {
     "no row of a terabyte": table(forms=("1099511627776B",), rows=b"", nrows=0, NAXIS1=2**40),
     "no row of many terabytes": table(forms=(f"{2**59}J",), rows=b"", nrows=0, NAXIS1=2**61),
-    "no row of bits": table(forms=(f"{2**62}X",), rows=b"", nrows=0, NAXIS1=2**59),
+    "no row of bits": table(forms=(f"{10**17}X",), rows=b"", nrows=0, NAXIS1=10**17 // 8),
     "rows of no columns": table(forms=(), rows=b"", nrows=2**60, NAXIS1=0),
     "rows of no width": table(forms=("0J",), rows=b"", nrows=2**50, NAXIS1=0),
     "rows of no text": table(forms=("0A",), rows=b"", nrows=2**62, NAXIS1=0),

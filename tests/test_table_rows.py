@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import pickle
+import struct
 import threading
 import warnings
 
@@ -340,16 +341,16 @@ def test_small_unsigned_numbers_beside_nulls_are_exact(tmp_path, engine):
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("null", [32768, -32769, 2**31, 2**63 - 1, -(2**63), 2**63, 2**70, "'x'", 2.5, "T"])
 def test_a_null_that_no_number_can_be(tmp_path, engine, null):
-    path = made(
-        tmp_path / "t.fits", [Field("I"), Field("P", 1, "I")], b"\0\7" + bytes(8), 1, TNULL1=null, TNULL2=null
-    )
+    """It is none at all, and not 0."""
+    fields, rows = [Field("I"), Field("P", 1, "I")], struct.pack(">hiihii", 7, 2, 0, 0, 0, 0)
+    path = made(tmp_path / "t.fits", fields, rows, 2, b"\0\0\0\1", TNULL1=null, TNULL2=null)
     with torchfits.open(path, engine=engine) as f, warnings.catch_warnings():
         warnings.simplefilter("ignore", FitsWarning)
-        found, masks = f[1].read_table(nulls="mask")
+        found, masks = f[1].read_table(nulls="mask", ragged="offsets")
         assert not any(bool(parts_of(mask)[0].any()) for mask in masks.values())
-        assert found["C1"].tolist() == [7]
-        real = f[1].read_table(nulls="nan")["C1"]
-        assert real.tolist() == [7]
+        assert (found["C1"].tolist(), found["C2"][0].tolist()) == ([7, 0], [0, 1])
+        real = f[1].read_table(nulls="nan", ragged="offsets")
+        assert (real["C1"].tolist(), real["C2"][0].tolist()) == ([7, 0], [0, 1])
         assert f[1].read_table()["C1"].dtype == torch.int16
 
 

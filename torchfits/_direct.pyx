@@ -249,6 +249,7 @@ cdef class File:
     cdef tf_identity same
     cdef const uint8_t *mapping
     cdef bint mapping_refused
+    cdef bint rows_were_read
 
     def __cinit__(self, bytes path not None):
         cdef const char *name = path
@@ -310,6 +311,16 @@ cdef class File:
             raise FitsIOError("the file changed since it was opened")
         if change == TF_REMOVED:
             raise FitsIOError("the file was removed or replaced since it was opened")
+
+    cdef bint worth_mapping(self):
+        """Whether rows one after the other are better had from a mapping than by preads.
+
+        They are where it is there already: touching a new one for the first time takes longer. So it is made when
+        rows are read once more.
+        """
+        again = self.rows_were_read
+        self.rows_were_read = True
+        return again or self.mapping is not NULL
 
     cdef const uint8_t *map(self) except? NULL:
         """The mapping, made at the first call under the GIL; NULL where there is none to be had."""
@@ -561,9 +572,13 @@ def read_rows(where, int64_t start, int64_t row_bytes, int64_t all_rows, rows, l
     Raises:
         FitsIOError: The file shrank or changed, or the system refused.
     """
-    cdef _Rows asked = _Rows(where, start, row_bytes, all_rows, rows, mmap)
-    cdef _Fields f = _Fields(fields, row_bytes, asked.rows.count)
+    cdef _Rows asked
+    cdef _Fields f
     cdef tf_outcome outcome
+    if mmap and isinstance(where, File) and isinstance(rows, range):
+        mmap = (<File>where).worth_mapping()
+    asked = _Rows(where, start, row_bytes, all_rows, rows, mmap)
+    f = _Fields(fields, row_bytes, asked.rows.count)
     with nogil:
         outcome = tf_read_rows(&asked.bytes.source, &asked.rows, f.field, f.count, threads)
     _check(outcome, "read the table")
@@ -603,8 +618,8 @@ def select_rows(where, int64_t start, int64_t row_bytes, int64_t all_rows, rows,
         if tf_column_width(&f.field[i]) != filter.registers[i].width:
             raise ValueError("not what the filter takes")
     with nogil:
-        outcome = tf_select_rows(&asked.bytes.source, &asked.rows, f.field, f.count, &filter.f, <uint8_t *>address,
-                                 &passed, threads)
+        outcome = tf_select_rows(&asked.bytes.source, &asked.rows, f.field, f.count, &filter.f,
+                                 <uint8_t *>address, &passed, threads)
     _check(outcome, "read the table")
     asked.bytes.check_unchanged()
     return passed
@@ -612,14 +627,11 @@ def select_rows(where, int64_t start, int64_t row_bytes, int64_t all_rows, rows,
 
 def passed_rows(size_t keep, int64_t rows, size_t address, int64_t count):
     """Fill `count` int64 at `address` with the places, from 0, of the ones among the bytes at `keep`."""
-    cdef const uint8_t *c_keep = <const uint8_t *>keep
-    cdef int64_t i, passed = 0
-    for i in range(rows):
-        passed += c_keep[i] != 0
+    cdef int64_t passed
+    with nogil:
+        passed = tf_passed_rows(<const uint8_t *>keep, rows, count, <int64_t *>address)
     if passed != count:
         raise ValueError(f"{passed} rows pass, not {count}")
-    with nogil:
-        tf_passed_rows(c_keep, rows, <int64_t *>address)
 
 
 cdef class Heap:
@@ -1127,8 +1139,9 @@ cdef dict _NUMBER_OF = {name: i for i, name in enumerate(OPERATIONS)}
 cdef class Filter:
     """The program of a row filter, as `torchfits.where` makes it.
 
-    Types are letters: 'b' logical, 'i' int64, 'u' uint64, 'w' integers of 128 bits, 'd' float64, 's' text. Registers
-    have numbers: the values of the inputs, their nulls, the constants, the temporaries, at last the result.
+    Types are letters: 'b' logical, 'i' int64, 'u' uint64, 'w' integers of 128 bits, 'd' float64, 's' text.
+    Registers have numbers: the values of the inputs, their nulls, the constants, the temporaries, at last the
+    result.
 
     Args:
         inputs: (type, bytes of a value) each.
@@ -1148,7 +1161,7 @@ cdef class Filter:
     def __cinit__(self, list inputs not None, list constants not None, str temporaries not None,
                   list program not None):
         cdef Py_ssize_t i, count = 2 * len(inputs) + len(constants) + len(temporaries) + 1
-        cdef int64_t at, scratch = 0
+        cdef int64_t scratch = 0
         cdef bytes data
         cdef const char *from_
         if max(count, len(program)) > INT32_MAX:

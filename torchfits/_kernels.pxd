@@ -142,8 +142,8 @@ cdef extern from "_native/filter.h" nogil:
     int64_t tf_filter_width(char type)
     int tf_filter_check(tf_filter *filter)
     size_t tf_filter_scratch_bytes(const tf_filter *filter)
-    void tf_filter_run(const tf_filter *filter, const void *const *values, const uint8_t *const *nulls, int64_t n,
-                       void *scratch, uint8_t *keep)
+    void tf_filter_run(const tf_filter *filter, const void *const *values, const uint8_t *const *nulls,
+                       int64_t n, void *scratch, uint8_t *keep)
 
 cdef extern from "_native/rows.h" nogil:
     ctypedef enum tf_cell_kind:
@@ -172,7 +172,7 @@ cdef extern from "_native/rows.h" nogil:
                             int threads)
     tf_outcome tf_select_rows(const tf_source *source, const tf_rows *rows, const tf_field *fields, int count,
                               const tf_filter *filter, uint8_t *keep, int64_t *passed, int threads)
-    void tf_passed_rows(const uint8_t *keep, int64_t n, int64_t *passed)
+    int64_t tf_passed_rows(const uint8_t *keep, int64_t n, int64_t most, int64_t *passed)
 
 cdef extern from "_native/heap.h" nogil:
     ctypedef struct tf_heap:

@@ -27,13 +27,14 @@ def parse_column(
         FitsFormatError: A field that is no number, or an integer beyond 64 bits; names column and row.
     """
     fields = [rows[i : i + column.width] for i in range(column.offset, len(rows), row_bytes)]
+    null = column.null.encode("latin-1").strip() if isinstance(column.null, str) else None
     if column.code == "A":
         text = torch.zeros(len(numbers), column.width, dtype=torch.uint8, device="cpu")
         if text.numel():
             text.copy_(torch.frombuffer(bytearray(b"".join(fields)), dtype=torch.uint8).view(text.shape))
-        return text, torch.zeros(len(numbers), dtype=torch.bool, device="cpu")
+        equal = [field.strip(b" \0") == null for field in fields]
+        return text, torch.tensor(equal, dtype=torch.bool, device="cpu")
     scaled = column.scale != 1 or column.zero != 0
-    null = column.null.encode("latin-1").strip() if isinstance(column.null, str) else None
     parse = _integer if column.code == "I" else _real_parser(column)
     values: list = []
     marks: list[bool] = []

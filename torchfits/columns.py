@@ -64,7 +64,10 @@ class Passed:
         for rows, keep, count in self.pieces:
             places = allocate((count,), torch.int64)
             passed_rows(*address(keep), address(places)[0], count)
-            yield rows[places] if isinstance(rows, torch.Tensor) else places.mul_(rows.step).add_(rows.start)
+            if isinstance(rows, torch.Tensor):
+                yield rows[places]
+            else:
+                yield places if (rows.start, rows.step) == (0, 1) else places.mul_(rows.step).add_(rows.start)
 
     def all_numbers(self) -> torch.Tensor:
         return torch.cat([torch.empty(0, dtype=torch.int64, device="cpu"), *self.numbers()])
@@ -100,7 +103,7 @@ def can_be_null(column: Column, kind: str) -> bool:
     code = column.element or column.code
     if kind == "table":
         return code == "I"
-    return code == "L" or (code in "BIJK" and column.null is not None)
+    return code == "L" or (code in "BIJK" and isinstance(column.null, int))
 
 
 def _asked(column: Column, nulls: Nulls) -> Nulls:
@@ -239,7 +242,8 @@ class ColumnReader:
         cells = []
         for column in columns:
             if column.code in "PQ":
-                tensor = torch.zeros((count, 2), dtype=torch.int64, device="cpu")
+                # not zeros, which torch shares out to threads that may take long to come
+                tensor = allocate((count, 2 * column.repeat), torch.int64)
             else:
                 tensor = allocate((count, *column.shape), dtype_of(column, "bintable", _asked(column, nulls)))
             values[column.name] = tensor
@@ -292,6 +296,8 @@ class ColumnReader:
         conversion: Conversion | None,
         dtype: torch.dtype,
     ) -> Arrays:
+        if not column.width:  # TFORM 0P: no array in any row
+            return allocate((0,), dtype), torch.zeros(len(rows) + 1, dtype=torch.int64, device="cpu")
         heap, ends = self.check_arrays(column, descriptors, rows, conversion)
         values = allocate((int(ends[-1]),), dtype)
         if values.numel():
@@ -314,7 +320,7 @@ class ColumnReader:
         start, size = self.hdu.data_start + before, self.table.data_size - before
         kind = NUMBERS if conversion is not None else BITS if column.element == "X" else LOGICALS
         heap = Heap(start, size, kind, conversion, 2 if column.element in COMPLEX else 1)
-        ends = torch.zeros(len(rows) + 1, dtype=torch.int64, device="cpu")
+        ends = allocate((len(rows) + 1,), torch.int64)
         most = _most_elements(column, size, rows)
         bad = heap.check(address(descriptors)[0], len(rows), most, address(ends)[0])
         if bad == -2:
@@ -361,14 +367,16 @@ class ColumnReader:
         return found
 
     def _match_text(self, row_filter: RowFilter, rows: range | torch.Tensor) -> torch.Tensor:
-        text = self._text(rows)
-        values: list[memoryview] = []
-        nulls: list[memoryview | None] = []
-        for each in row_filter.inputs:
-            dtype = {"int64": torch.int64, "float64": torch.float64}.get(each.kind, torch.uint8)
-            found, marks = parse_column(text, self.table.row_bytes, each.column, rows, dtype)
-            values.append(as_buffer(found))
-            nulls.append(as_buffer(marks) if each.nullable else None)
+        text, inputs = self._text(rows), row_filter.inputs
+        dtypes = {"int64": torch.int64, "float64": torch.float64, "string": torch.uint8}
+        found = [
+            parse_column(text, self.table.row_bytes, each.column, rows, dtypes[each.kind]) for each in inputs
+        ]
+        values = [as_buffer(tensor) for tensor, _ in found]
+        nulls = [
+            as_buffer(marks) if each.nullable else None
+            for each, (_, marks) in zip(inputs, found, strict=True)
+        ]
         return _bytes_of(row_filter.program.evaluate(values, nulls, len(rows)))
 
     # -- cfitsio

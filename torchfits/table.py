@@ -71,6 +71,9 @@ class TableHDU(HDU):
     def __len__(self) -> int:
         return self.nrows
 
+    # rows are not iterated over one by one, and columns by their names
+    __iter__ = None
+
     def __getitem__(self, column: str | int) -> Values:
         """One column, whole, as `read_table` gives it."""
         (values,) = self.read_table([column]).values()

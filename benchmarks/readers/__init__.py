@@ -16,7 +16,10 @@ SIZE = 256
 _random = random.Random(0)
 CUTOUTS = [(_random.randrange(8192 - SIZE), _random.randrange(8192 - SIZE)) for _ in range(200)]
 KEYS = ["OBJECT", "NCOMBINE", "EXPTIME"]
-COLUMNS = ["A", "D", "F"]
+COLUMNS, WIDE_COLUMNS = ["ID", "RA", "MAG_G"], ["C20", "C41"]
+FIRST, LAST = 500_000, 600_000
+ROWS = random.Random(1).sample(range(1_000_000), 20_000)
+WHERE = "MAG_G < 17 & CLASS == 2"
 
 
 def doubles(values: list[float]) -> torch.Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from readers import COLUMNS, CUTOUTS, SIZE, doubles, lookups
+from readers import COLUMNS, CUTOUTS, FIRST, LAST, ROWS, SIZE, WHERE, WIDE_COLUMNS, doubles, lookups
 
 Way = Callable[[Any], object]
 
@@ -62,15 +62,6 @@ def ways(open: Callable, pixels: Callable, column: Callable, header: Callable) -
                 z.append(column(file[3], "Z")[0])
         return torch.from_numpy(flux), torch.from_numpy(ivar), doubles(z)
 
-    def columns(path: str) -> dict[str, torch.Tensor]:
-        with open(path) as file:
-            return {name: native(column(file[1], name)) for name in COLUMNS}
-
-    def columns_at_once(path: str) -> dict[str, torch.Tensor]:
-        with open(path) as file:
-            table = file[1].read(columns=COLUMNS)
-        return {name: native(table[name]) for name in COLUMNS}
-
     return {
         "image": image,
         "scaled": scaled,
@@ -81,7 +72,153 @@ def ways(open: Callable, pixels: Callable, column: Callable, header: Callable) -
         "last": partial(image, hdu="E99"),
         "spectra": spectra,
         "compressed": partial(image, hdu=1),
-        "columns": columns if astropy else columns_at_once,
+    }
+
+
+Table = dict[str, torch.Tensor]
+Arrays = tuple[torch.Tensor, torch.Tensor]
+INDEX = np.array(ROWS)
+SPAN = slice(FIRST, LAST)
+
+
+def letters(texts: np.ndarray) -> torch.Tensor:
+    if texts.dtype.kind == "U":  # four bytes a letter
+        return torch.from_numpy(np.ascontiguousarray(texts).view("u4").astype("u1").reshape(len(texts), -1))
+    return torch.from_numpy(np.ascontiguousarray(texts).view("u1").reshape(len(texts), -1))
+
+
+def tensors(rows: np.ndarray, names: list[str] | None = None) -> Table:
+    """The columns of a structured array."""
+    columns = {name: rows[name] for name in names or rows.dtype.names or ()}
+    return {name: (letters if each.dtype.kind in "SU" else native)(each) for name, each in columns.items()}
+
+
+def joined(arrays: np.ndarray) -> Arrays:
+    ends = np.cumsum([0, *map(len, arrays)])
+    return native(np.concatenate(arrays)), torch.from_numpy(ends)
+
+
+def is_wanted(rows: Any) -> np.ndarray:
+    return (rows["MAG_G"] < 17) & (rows["CLASS"] == 2)
+
+
+def tables_of_astropy(open: Callable) -> dict[str, list[Way]]:
+    def table(path: str, names: list[str] | None = None, rows: Any = slice(None)) -> Table:
+        with open(path) as file:
+            # without the decoding of texts, and much faster than FITS_rec
+            return tensors(file[1].data.view(np.ndarray)[rows], names)
+
+    def rows_of_columns(path: str) -> Table:
+        with open(path) as file:
+            data = file[1].data.view(np.ndarray)
+            return {
+                name: column for name in data.dtype.names for column in tensors(data[[name]][INDEX]).values()
+            }
+
+    def where(path: str) -> Table:
+        with open(path) as file:
+            data = file[1].data.view(np.ndarray)
+            return tensors(data[is_wanted(data)], COLUMNS)
+
+    def where_by_column(path: str) -> Table:
+        with open(path) as file:
+            data = file[1].data
+            mask = is_wanted(data)
+            return {name: native(data[name][mask]) for name in COLUMNS}
+
+    def ragged(path: str) -> Arrays:
+        with open(path) as file:
+            return joined(file[1].data["V"])
+
+    return {
+        "table": [table],
+        "columns": [partial(table, names=COLUMNS)],
+        "slice": [partial(table, rows=SPAN)],
+        "rows": [partial(table, rows=INDEX), rows_of_columns],
+        "where": [where, where_by_column],
+        "wide": [partial(table, names=WIDE_COLUMNS)],
+        "ragged": [ragged],
+    }
+
+
+def tables_of_fitsio() -> dict[str, list[Way]]:
+    def table(path: str, **options: Any) -> Table:
+        with FITS(path) as file:
+            return tensors(file[1].read(**options))
+
+    def rows_of_all(path: str) -> Table:
+        with FITS(path) as file:
+            return tensors(file[1].read()[INDEX])
+
+    def span(path: str) -> Table:
+        with FITS(path) as file:
+            return tensors(file[1][SPAN])
+
+    def where(path: str) -> Table:
+        with FITS(path) as file:
+            rows = file[1].where(WHERE.replace("&", "&&"))
+            return tensors(file[1].read(columns=COLUMNS, rows=rows))
+
+    def where_in_memory(path: str) -> Table:
+        with FITS(path) as file:
+            rows = file[1].read(columns=[*COLUMNS, "CLASS"])
+            return tensors(rows[is_wanted(rows)], COLUMNS)
+
+    def ragged(path: str) -> Arrays:
+        with FITS(path, vstorage="object") as file:
+            return joined(file[1].read_column("V"))
+
+    return {
+        "table": [table],
+        "columns": [partial(table, columns=COLUMNS)],
+        "slice": [span],
+        "rows": [partial(table, rows=INDEX), rows_of_all],
+        "where": [where, where_in_memory],
+        "wide": [partial(table, columns=WIDE_COLUMNS)],
+        "ragged": [ragged],
+    }
+
+
+def tables_of_rustfits() -> dict[str, list[Way]]:
+    def table(path: str, **options: Any) -> Table:
+        with FITS(path) as file:
+            # read alone makes str of texts
+            numbers = tensors(file[1].read(columns=list(file[1].colnames)[:-1], **options))
+            return numbers | {"NAME": letters(file[1].read_column("NAME", as_bytes=True, **options))}
+
+    def rows_of_all(path: str) -> Table:
+        return {name: column[ROWS] for name, column in table(path).items()}
+
+    def columns(path: str, names: list[str]) -> Table:
+        with FITS(path) as file:
+            return tensors(file[1].read(columns=names))
+
+    def column_by_column(path: str, names: list[str]) -> Table:
+        with FITS(path) as file:
+            return {name: native(file[1].read_column(name)) for name in names}
+
+    def where(path: str) -> Table:
+        with FITS(path) as file:
+            rows = file[1].read(columns=[*COLUMNS, "CLASS"])
+            return tensors(rows[is_wanted(rows)], COLUMNS)
+
+    def where_rows(path: str) -> Table:
+        with FITS(path) as file:
+            rows = np.flatnonzero(is_wanted(file[1].read(columns=["MAG_G", "CLASS"])))
+            return tensors(file[1].read(columns=COLUMNS, rows=rows.tolist()))
+
+    def ragged(path: str) -> Arrays:
+        with FITS(path) as file:
+            return joined(file[1].read_column("V"))
+
+    return {
+        "table": [table],
+        "columns": [partial(way, names=COLUMNS) for way in (columns, column_by_column)],
+        "slice": [partial(table, rows=SPAN)],
+        "rows": [partial(table, rows=ROWS), rows_of_all],
+        "where": [where, where_rows],
+        "wide": [partial(way, names=WIDE_COLUMNS) for way in (columns, column_by_column)],
+        "ragged": [ragged],
     }
 
 
@@ -92,13 +229,17 @@ if astropy:
 
     # Header.fromfile is much faster than getheader, which opens the whole file
     how = (lambda hdu: hdu.data), (lambda hdu, name: hdu.data[name]), fits.Header.fromfile
-    found = [ways(partial(fits.open, memmap=memmap), *how) for memmap in (True, False)]
+    opens = [partial(fits.open, memmap=memmap) for memmap in (True, False)]
+    found = [ways(open, *how) for open in opens]
+    tables = [tables_of_astropy(open) for open in opens]
 else:
     if sys.argv[-1] == "fitsio":
         from fitsio import FITS, __version__, read_header
     else:
         from rustfits import FITS, __version__, read_header
     found = [ways(FITS, lambda hdu: hdu.read(), lambda hdu, name: hdu.read_column(name), read_header)]
+    tables = [tables_of_fitsio() if sys.argv[-1] == "fitsio" else tables_of_rustfits()]
 
 VERSION = f"{sys.argv[-1]} {__version__}"
 WAYS = {kind: [each[kind] for each in found] for kind in found[0]}
+WAYS |= {kind: [way for each in tables for way in each[kind]] for kind in tables[0]}

@@ -9,8 +9,9 @@ import sys
 from collections.abc import Callable
 from functools import partial
 
+import numpy as np
 import torch
-from readers import COLUMNS, CUTOUTS, KEYS, SIZE, lookups
+from readers import COLUMNS, CUTOUTS, FIRST, KEYS, LAST, ROWS, SIZE, WHERE, WIDE_COLUMNS, lookups
 
 import torchfits
 
@@ -54,13 +55,50 @@ def spectra(paths: list[str], *, mmap: bool) -> tuple[torch.Tensor, ...]:
     return flux, ivar, torch.cat(z).reshape(-1)
 
 
-def columns(path: str, *, mmap: bool) -> dict[str, torch.Tensor]:
-    return torchfits.table.read_torch(path, 1, COLUMNS, mmap=mmap)
+Table = dict[str, torch.Tensor]
+INDEX = torch.tensor(ROWS)
+SPAN = {"start_row": FIRST + 1, "num_rows": LAST - FIRST}
 
 
-def columns_reader(path: str) -> dict[str, torch.Tensor]:
+def table(path: str, columns: list[str] | None = None, **options: object) -> Table:
+    return torchfits.table.read_torch(path, 1, columns, **options)
+
+
+def table_reader(path: str, columns: list[str] | None = None, **options: object) -> Table:
     with torchfits.open_table_reader(path, 1) as reader:
-        return reader.read_torch(COLUMNS)
+        return reader.read_torch(columns, **options)
+
+
+def rows_of_all(path: str, *, mmap: bool) -> Table:
+    return {name: column[INDEX] for name, column in table(path, mmap=mmap).items()}
+
+
+def rows_by_arrow(path: str) -> Table:
+    found = torchfits.table.read_arrow(path, 1, rows=ROWS, decode_bytes=False, strip=False)
+    arrays = {name: found[name].combine_chunks() for name in found.column_names}
+    letters = np.frombuffer(arrays["NAME"].buffers()[1], "u1").reshape(len(ROWS), -1)
+    numbers = {name: array.to_numpy() for name, array in arrays.items() if name != "NAME"}
+    return {name: torch.tensor(array) for name, array in (numbers | {"NAME": letters}).items()}
+
+
+def where_in_memory(path: str, *, mmap: bool) -> Table:
+    found = table(path, [*COLUMNS, "CLASS"], mmap=mmap)
+    mask = (found["MAG_G"] < 17) & (found["CLASS"] == 2)
+    return {name: found[name][mask] for name in COLUMNS}
+
+
+def ends(lengths: list[int]) -> torch.Tensor:
+    return torch.tensor([0, *lengths]).cumsum(0)
+
+
+def ragged(path: str, *, read: Callable[..., dict]) -> tuple[torch.Tensor, torch.Tensor]:
+    arrays = read(path, ["V"])["V"]
+    return torch.cat(arrays), ends([len(each) for each in arrays])
+
+
+def ragged_by_arrow(path: str) -> tuple[torch.Tensor, torch.Tensor]:
+    arrays = torchfits.table.read_arrow(path, 1, ["V"])["V"].combine_chunks()
+    return torch.tensor(arrays.values.to_numpy()), torch.tensor(arrays.offsets.to_numpy()).long()
 
 
 def both(way: Callable, **options: object) -> list[Callable]:
@@ -77,5 +115,11 @@ WAYS = {
     "last": both(image, hdu="E99"),
     "spectra": both(spectra),
     "compressed": both(image, hdu=1),
-    "columns": [*both(columns), columns_reader],
+    "table": [*both(table), table_reader],
+    "columns": [*both(table, columns=COLUMNS), partial(table_reader, columns=COLUMNS)],
+    "slice": [*both(table, **SPAN), partial(table_reader, **SPAN)],
+    "rows": [*both(rows_of_all), rows_by_arrow],
+    "where": [*both(table, columns=COLUMNS, where=WHERE), *both(where_in_memory)],
+    "wide": [*both(table, columns=WIDE_COLUMNS), partial(table_reader, columns=WIDE_COLUMNS)],
+    "ragged": [partial(ragged, read=table), partial(ragged, read=table_reader), ragged_by_arrow],
 }

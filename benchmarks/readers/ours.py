@@ -6,7 +6,7 @@ import sys
 from functools import cache, partial
 
 import torch
-from readers import COLUMNS, CUTOUTS, KEYS, SIZE
+from readers import COLUMNS, CUTOUTS, FIRST, KEYS, LAST, ROWS, SIZE, WHERE, WIDE_COLUMNS
 
 import torchfits
 
@@ -53,9 +53,13 @@ def spectra(paths: list[str]) -> tuple[torch.Tensor, ...]:
     return torchfits.read_batch(paths, 1), torchfits.read_batch(paths, 2), z
 
 
-def columns(path: str) -> dict[str, torch.Tensor]:
+def table(path: str, columns: list[str] | None = None, **options: object) -> dict[str, torch.Tensor]:
     with torchfits.open(path, cache=KEPT) as file:
-        return file[1].read_table(COLUMNS)
+        return file[1].read_table(columns, **options)
+
+
+def ragged(path: str) -> tuple[torch.Tensor, torch.Tensor]:
+    return table(path, ragged="offsets")["V"]
 
 
 WAYS = {
@@ -69,5 +73,11 @@ WAYS = {
     "last": [partial(image, hdu="E99")],
     "spectra": [spectra],
     "compressed": [partial(image, hdu=1)],
-    "columns": [columns],
+    "table": [table],
+    "columns": [partial(table, columns=COLUMNS)],
+    "slice": [partial(table, rows=slice(FIRST, LAST))],
+    "rows": [partial(table, rows=torch.tensor(ROWS))],
+    "where": [partial(table, columns=COLUMNS, where=WHERE)],
+    "wide": [partial(table, columns=WIDE_COLUMNS)],
+    "ragged": [ragged],
 }

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "_native/header_scan.h"
 
@@ -118,7 +119,49 @@ void check_marks(const guarded *g)
         CHECK(*at == MARK);
 }
 
+int file_of(const uint8_t *bytes, int64_t size)
+{
+    const int fd = memfd_create("fuzz", MFD_CLOEXEC);
+    CHECK(fd >= 0);
+    for (int64_t done = 0; done < size;) {
+        const ssize_t n = write(fd, bytes + done, (size_t)(size - done));
+        CHECK(n > 0);
+        done += n;
+    }
+    return fd;
+}
+
 /* ---------------------------------------------------------------------------- pixels, the slow way */
+
+meaning take_meaning(input *in)
+{
+    static const int bitpix[] = {8, 16, 32, 64, -32, -64};
+    static const double zeros[] = {-128, 32768, 2147483648.0, 9223372036854775808.0, 0, 1};
+    meaning m = {.bitpix = bitpix[take_within(in, 0, 5)], .scale = 1};
+    uint64_t bits;
+
+    m.wanted = (tf_type)take_within(in, 0, TF_TYPES - 1);
+    const int convention = (int)take_within(in, 0, 7);
+    if (convention >= 3)
+        m.zero = zeros[convention == 3 ? 0 : take_within(in, 0, 5)];
+    if (convention >= 5) {
+        bits = take(in, 8);
+        memcpy(&m.scale, &bits, sizeof bits);
+    }
+    if (convention >= 6) {
+        bits = take(in, 8);
+        memcpy(&m.zero, &bits, sizeof bits);
+    }
+    m.has_blank = convention % 2;
+    /* a BLANK that no pixel can be is none: it does not get as far as this */
+    m.blank = m.bitpix == 8    ? (int64_t)take(in, 1)
+              : m.bitpix == 16 ? (int16_t)take(in, 2)
+              : m.bitpix == 32 ? (int32_t)take(in, 4)
+                               : (int64_t)take(in, 8);
+    if (take_within(in, 0, 3) == 0)
+        m.wanted = natural_type(&m);
+    return m;
+}
 
 int is_real_type(tf_type type)
 {

@@ -69,6 +69,9 @@ guarded guard(arena *place, size_t size, size_t skip, int at_end);
 void mark(const guarded *memory);
 void check_marks(const guarded *memory);
 
+/* A file in memory that holds these bytes. */
+int file_of(const uint8_t *bytes, int64_t size);
+
 /* ---------------------------------------------------------------------------- pixels, the slow way */
 
 /* What the keywords say of the pixels, and what is wanted. */
@@ -79,6 +82,9 @@ typedef struct {
     int64_t blank;
     tf_type wanted;
 } meaning;
+
+/* Any of them, from the input. */
+meaning take_meaning(input *in);
 
 int is_real_type(tf_type type);
 /* The type of the values, where nothing else is wanted. */

@@ -51,41 +51,6 @@ typedef struct {
 
 /* ---------------------------------------------------------------------------- what to read */
 
-static void choose_meaning(input *in, job *j)
-{
-    static const int bitpix[] = {8, 16, 32, 64, -32, -64};
-    static const double zeros[] = {-128, 32768, 2147483648.0, 9223372036854775808.0, 0, 1};
-    meaning *m = &j->meaning;
-    uint64_t bits;
-
-    m->bitpix = bitpix[take_within(in, 0, 5)];
-    m->wanted = (tf_type)take_within(in, 0, TF_TYPES - 1);
-    m->scale = 1;
-    m->zero = 0;
-    const int convention = (int)take_within(in, 0, 7);
-    if (convention >= 3)
-        m->zero = zeros[convention == 3 ? 0 : take_within(in, 0, 5)];
-    if (convention >= 5) {
-        bits = take(in, 8);
-        memcpy(&m->scale, &bits, sizeof bits);
-    }
-    if (convention >= 6) {
-        bits = take(in, 8);
-        memcpy(&m->zero, &bits, sizeof bits);
-    }
-    m->has_blank = convention % 2;
-    /* a BLANK that no pixel can be is none: it does not get as far as this */
-    m->blank = m->bitpix == 8    ? (int64_t)take(in, 1)
-               : m->bitpix == 16 ? (int16_t)take(in, 2)
-               : m->bitpix == 32 ? (int32_t)take(in, 4)
-                                 : (int64_t)take(in, 8);
-    if (take_within(in, 0, 3) == 0)
-        m->wanted = natural_type(m);
-    j->conversion = conversion_for(m);
-    j->width = (int64_t)tf_width(j->conversion.stored);
-    j->wanted = (int64_t)tf_width(m->wanted);
-}
-
 static int64_t least(int64_t a, int64_t b)
 {
     return a < b ? a : b;
@@ -282,18 +247,6 @@ static void write_pixels(input *in, const job *j, uint8_t *file)
     }
 }
 
-static int file_of(const uint8_t *bytes, int64_t size)
-{
-    const int fd = memfd_create("fuzz_image", MFD_CLOEXEC);
-    CHECK(fd >= 0);
-    for (int64_t done = 0; done < size;) {
-        const ssize_t n = write(fd, bytes + done, (size_t)(size - done));
-        CHECK(n > 0);
-        done += n;
-    }
-    return fd;
-}
-
 static void check_everything(input *in, job *j)
 {
     static arena memory_place, mapping_place, destination_place;
@@ -358,7 +311,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     job j;
     memset(&j, 0, sizeof j);
     j.is_cutouts = (int)take_within(&in, 0, 1);
-    choose_meaning(&in, &j);
+    j.meaning = take_meaning(&in);
+    j.conversion = conversion_for(&j.meaning);
+    j.width = (int64_t)tf_width(j.conversion.stored);
+    j.wanted = (int64_t)tf_width(j.meaning.wanted);
     choose_array(&in, &j);
     if (j.is_cutouts)
         choose_windows(&in, &j);

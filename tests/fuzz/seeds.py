@@ -148,6 +148,23 @@ def image_inputs() -> list[bytes]:
     return inputs
 
 
+def table_inputs() -> list[bytes]:
+    """Rows and heaps, small and large, of every kind of element; the rest as it falls."""
+    chance = random.Random(3)
+    inputs = []
+    for heap in range(2):
+        for size in (0, 0, 31):
+            for kind in range(4):
+                for bitpix in range(6):
+                    start, fields = chance.randrange(8640), chance.randrange(7)
+                    head = bytes([heap, size, start >> 8, start & 255])
+                    head += (
+                        bytes([kind, bitpix]) if heap else bytes([fields, chance.randrange(32), kind, bitpix])
+                    )
+                    inputs.append(head + chance.randbytes(chance.choice([60, 200, 600])))
+    return inputs
+
+
 def file_inputs() -> list[bytes]:
     chance = random.Random(2)
     lists = [
@@ -169,7 +186,13 @@ def file_inputs() -> list[bytes]:
 
 def main() -> None:
     root = Path(sys.argv[1])
-    for name, inputs in [("header", header_inputs()), ("image", image_inputs()), ("files", file_inputs())]:
+    targets = {
+        "header": header_inputs(),
+        "image": image_inputs(),
+        "files": file_inputs(),
+        "table": table_inputs(),
+    }
+    for name, inputs in targets.items():
         folder = root / f"fuzz_{name}"
         folder.mkdir(parents=True, exist_ok=True)
         for i, data in enumerate(inputs):

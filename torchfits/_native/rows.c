@@ -324,7 +324,7 @@ static void put_by_reading(tf_reader *r, const job *j, const group *g, int64_t f
         int64_t end = begin;
         for (; done < count; done++, block.count++) {
             const int64_t next = row_number(j, first + done) * rows->row_bytes;
-            if (next > end + width + TF_GAP || next + width - begin > TF_BUFFER)
+            if (next < end || next > end + width + TF_GAP || next + width - begin > TF_BUFFER)
                 break;
             end = next;
             at[block.count] = next - begin;
@@ -495,21 +495,22 @@ tf_outcome tf_select_rows(const tf_source *source, const tf_rows *rows, const tf
     return outcome;
 }
 
-void tf_passed_rows(const uint8_t *keep, int64_t n, int64_t *passed)
+int64_t tf_passed_rows(const uint8_t *keep, int64_t n, int64_t most, int64_t *passed)
 {
-    int64_t i = 0;
-    while (i < n) {
-        uint64_t eight;
+    int64_t found = 0;
+    for (int64_t i = 0; i < n && found < most;) {
+        uint64_t eight = 1;
         /* most filters let few rows pass */
-        if (i + 8 <= n) {
+        if (i + 8 <= n)
             memcpy(&eight, keep + i, 8);
-            if (eight == 0) {
-                i += 8;
-                continue;
-            }
+        const int64_t last = i + 8 <= n ? i + 8 : n;
+        if (eight == 0) {
+            i = last;
+            continue;
         }
-        if (keep[i])
-            *passed++ = i;
-        i++;
+        for (; i < last && found < most; i++)
+            if (keep[i])
+                passed[found++] = i;
     }
+    return found;
 }

@@ -45,7 +45,7 @@ tf_outcome tf_read_rows(const tf_source *source, const tf_rows *rows, const tf_f
  * used, and `nulls` only tells whether they have any. Adds to `passed` how many pass. */
 tf_outcome tf_select_rows(const tf_source *source, const tf_rows *rows, const tf_field *fields, int count,
                           const tf_filter *filter, uint8_t *keep, int64_t *passed, int threads);
-/* The numbers, counted from 0, of those of n rows that pass. */
-void tf_passed_rows(const uint8_t *keep, int64_t n, int64_t *passed);
+/* The numbers, counted from 0, of those of n rows that pass, `most` of them at most; how many there are of these. */
+int64_t tf_passed_rows(const uint8_t *keep, int64_t n, int64_t most, int64_t *passed);
 
 #endif
