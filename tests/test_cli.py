@@ -489,6 +489,39 @@ def test_table_in_parts(run, tmp_path, monkeypatch):
         assert read(tmp_path / f"o.{suffix}")["A"].to_pylist() == array[3::7].tolist()
 
 
+def test_parquet_keeps_nulls_and_what_the_header_says(run, tmp_path):
+    columns = [
+        fits.Column("N", "J", array=[1, -9, 3], null=-9, unit="count"),
+        fits.Column("S", "3A", array=["a", "xyz", ""]),
+    ]
+    hdu = fits.BinTableHDU.from_columns(columns, name="CAT")
+    hdu.writeto(tmp_path / "i.fits")
+    data = (tmp_path / "i.fits").read_bytes()
+    (tmp_path / "i.fits").write_bytes(data.replace(b"xyz", b"x\xe9z"))
+    assert run("convert", tmp_path / "i.fits", tmp_path / "o.parquet")[0] == 0
+    got = pyarrow.parquet.read_table(tmp_path / "o.parquet")
+    assert got.to_pydict() == {"N": [1, None, 3], "S": ["a", "x\ufffdz", ""]}
+    assert got.schema.metadata[b"EXTNAME"] == b"CAT"
+    assert got.schema.field("N").metadata[b"TUNIT"] == b"count"
+
+
+def test_shapes_in_csv(run, tmp_path):
+    """TDIM in the order of the tensor's axes, texts side by side, nothing of a column of no elements."""
+    ragged = np.array(["ab", "", "c d"], dtype=object)
+    columns = [
+        fits.Column("M", "4I", dim="(2,2)", array=np.arange(12).reshape(3, 2, 2)),
+        fits.Column("T", "4A", dim="(2,2)", array=[["a", "b"], ["c", "d"], ["e", "f"]]),
+        fits.Column("NONE", "0E", array=np.zeros((3, 0))),
+        fits.Column("R", "PA()", array=ragged),
+    ]
+    fits.BinTableHDU.from_columns(columns).writeto(tmp_path / "i.fits")
+    assert run("convert", tmp_path / "i.fits", tmp_path / "o.csv")[0] == 0
+    got = pyarrow.csv.read_csv(tmp_path / "o.csv").to_pydict()
+    assert list(got) == ["M_0", "M_1", "M_2", "M_3", "T_0", "T_1", "R"]
+    assert [got[f"M_{i}"] for i in range(4)] == [[i, i + 4, i + 8] for i in range(4)]
+    assert (got["T_1"], got["R"]) == (["b", "d", "f"], ["ab", "", "c d"])
+
+
 def test_table_to_csv(run, fails, table, tmp_path):
     assert "RAG" in fails("convert", table, tmp_path / "o.csv")
     assert run("convert", table, tmp_path / "o.csv", "--columns", PLAIN)[0] == 0

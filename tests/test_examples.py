@@ -132,12 +132,13 @@ def test_writing(folder):
         assert f["CATALOG"].columns.names == ["TARGET_ID", "RA", "DEC"]
 
 
-def test_the_tour_of_the_readme_runs(folder):
-    """Every python block of the README, one after the other, in one namespace."""
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+@pytest.mark.parametrize("page", [README, README.parent / "docs" / "tables.md"], ids=lambda page: page.name)
+def test_the_examples_of_the_pages_run(folder, page):
+    """Every python block of a page, one after the other, in one namespace."""
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)
     assert blocks
     namespace: dict = {}
     with warnings.catch_warnings():
         for block in blocks:
-            exec(compile(block, str(README), "exec"), namespace)
+            exec(compile(block, str(page), "exec"), namespace)
     assert os.listdir(folder)

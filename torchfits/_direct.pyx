@@ -73,6 +73,7 @@ from torchfits._kernels cimport (
     tf_field,
     tf_field_width,
     tf_file_kind,
+    tf_end_texts,
     tf_files,
     tf_filter,
     tf_filter_check,
@@ -718,6 +719,14 @@ def pack_texts(size_t fields, int64_t size, size_t ends, int64_t width, int64_t 
     with nogil:
         bad = tf_pack_texts(&texts, <int64_t *>offsets, <uint8_t *>to)
     return bad
+
+
+def end_texts(size_t fields, int64_t size, int64_t width):
+    """Put NUL over what does not count of the characters in `size` bytes of fields of `width`."""
+    if size < 0 or width < 1:
+        raise ValueError("fields of no bytes")
+    with nogil:
+        tf_end_texts(<uint8_t *>fields, width, size // width)
 
 
 # ---------------------------------------------------------------------------- streams

@@ -280,6 +280,7 @@ cdef extern from "_native/texts.h" nogil:
         int64_t width
         int64_t count
     int64_t tf_pack_texts(const tf_texts *texts, int64_t *offsets, uint8_t *to)
+    void tf_end_texts(uint8_t *fields, int64_t width, int64_t count)
 
 cdef extern from "Python.h":
     double PyOS_string_to_double(const char *s, char **end, PyObject *overflow) except? -1.0

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from torchfits._direct import end_texts
 from torchfits._tensors import address
 from torchfits.columns import Values
 from torchfits.errors import FitsFormatError, FitsUnsupported
@@ -228,9 +229,7 @@ def text_array(fields: torch.Tensor) -> Any:
     width = fields.shape[-1]
     if not width:
         return np.zeros(fields.shape[:-1], "S1")
-    offsets, _ = pack(fields, None, torch.empty_like(fields))
-    behind = torch.arange(width) >= offsets.diff()[:, None]
-    fields.view(-1, width).masked_fill_(behind, 0)
+    end_texts(*address(fields), width)
     return fields.numpy().view(f"S{width}")[..., 0]
 
 
@@ -281,7 +280,7 @@ def pandas_frame(contents: Contents) -> Any:
     frame = pd.DataFrame(columns, copy=False)
     about = _about_columns(contents.header)
     for keyword, name in (("TUNIT", "units"), ("TCOMM", "descriptions")):
-        told = {column.name: about.get(column.index, {}).get(keyword) for column in contents.columns}
+        told = {column.name: about.get(column.index, {}).get(keyword) for column, _, _ in contents}
         frame.attrs[name] = {column: text for column, text in told.items() if text}
     return frame
 

@@ -18,6 +18,7 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -232,10 +233,8 @@ def _row_pieces(
     with _progress(len(wanted), "rows", len(wanted) > size) as advance:
         for first in range(0, max(1, len(wanted)), size):
             part = wanted[first : first + size]
-            yield arrow_table(
-                table._contents("arrow", columns, slice(part.start, part.stop, part.step), None),
-                errors="replace",
-            )
+            asked = slice(part.start, part.stop, part.step)
+            yield table._converted("arrow", partial(arrow_table, errors="replace"), columns, asked)
             advance(len(part))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -257,7 +257,7 @@ class TableHDU(HDU):
             >>> table.column('NAME').to_pylist(), table.schema.field('RA').metadata[b'TFORM']
             (['a', 'b', 'c'], b'D')
         """
-        return arrow_table(self._contents("arrow", columns, rows, where))
+        return self._converted("arrow", arrow_table, columns, rows, where)
 
     def to_pandas(
         self,
@@ -285,7 +285,7 @@ class TableHDU(HDU):
             0  20.0    b
             1  30.0    c
         """
-        return pandas_frame(self._contents("pandas", columns, rows, where))
+        return self._converted("pandas", pandas_frame, columns, rows, where)
 
     def to_polars(
         self,
@@ -308,7 +308,7 @@ class TableHDU(HDU):
             >>> torchfits.open('table.fits')[1].to_polars(rows=slice(0, 2)).to_dicts()
             [{'RA': 10.0, 'NAME': 'a'}, {'RA': 20.0, 'NAME': 'b'}]
         """
-        return polars_frame(self._contents("polars", columns, rows, where))
+        return self._converted("polars", polars_frame, columns, rows, where)
 
     def to_astropy(
         self,
@@ -339,19 +339,24 @@ class TableHDU(HDU):
                b 20.0
                c 30.0
         """
-        return astropy_table(self._contents("astropy", columns, rows, where))
+        return self._converted("astropy", astropy_table, columns, rows, where)
 
-    def _contents(
+    def _converted(
         self,
         extra: str,
+        convert: Callable[[Contents], Any],
         columns: Sequence[str | int] | None,
         rows: slice | Sequence[int] | torch.Tensor | None,
-        where: str | None,
-    ) -> Contents:
-        """What becomes a table of somebody else, whose packages are there."""
+        where: str | None = None,
+    ) -> Any:
+        """What `convert`, which needs the packages of an extra, makes of these columns."""
         require(extra)
         values, masks = self.read_table(columns, rows, where=where, nulls="mask", ragged="offsets")
-        return Contents(self._table().columns, values, masks, self.read_header())
+        try:
+            return convert(Contents(self._table().columns, values, masks, self.read_header()))
+        except FitsError as error:
+            error.locate(path=self._parent.path, hdu=self.index)
+            raise
 
     def _reader(self) -> ColumnReader:
         parent, table = self._parent, self._table()

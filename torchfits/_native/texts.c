@@ -39,3 +39,12 @@ int64_t tf_pack_texts(const tf_texts *texts, int64_t *offsets, uint8_t *to)
     offsets[texts->count] = (int64_t)at;
     return bad;
 }
+
+void tf_end_texts(uint8_t *fields, int64_t width, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++) {
+        uint8_t *field = fields + i * width;
+        const size_t length = length_of(field, (size_t)width);
+        memset(field + length, 0, (size_t)width - length);
+    }
+}

@@ -17,4 +17,7 @@ typedef struct {
  * offsets[i + 1]. The first text with a byte that is not ASCII, or -1. */
 int64_t tf_pack_texts(const tf_texts *texts, int64_t *offsets, uint8_t *to);
 
+/* NUL over what does not count of `count` fields of `width` bytes. */
+void tf_end_texts(uint8_t *fields, int64_t width, int64_t count);
+
 #endif
