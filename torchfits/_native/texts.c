@@ -33,7 +33,8 @@ int64_t tf_pack_texts(const tf_texts *texts, int64_t *offsets, uint8_t *to)
         if (bad < 0 && !is_ascii(field, length))
             bad = i;
         offsets[i] = (int64_t)at;
-        memmove(to + at, field, length); /* never behind what is still to be read */
+        if (length > 0)
+            memmove(to + at, field, length); /* never behind what is still to be read */
         at += length;
     }
     offsets[texts->count] = (int64_t)at;
