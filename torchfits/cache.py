@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeVar
 from torchfits import layout
 from torchfits._core import Handle, after_fork
 from torchfits._direct import HduIndex, memory_clear
-from torchfits.errors import FitsError, FitsFormatError, FitsIOError, os_error
+from torchfits.errors import FitsError, FitsFormatError, FitsIOError, FitsUnsupported, os_error
 from torchfits.source import FileSource, InflatedSource, Path, file_path, identity, open_source
 
 _ALL = 1 << 62  # more than any file has
@@ -152,6 +152,9 @@ class OpenFile:
             self._check_open()
             self.source.check_unchanged()
             self.check_data(hdu)
+            heap = hdu.header.get("THEAP", 0)
+            if isinstance(heap, int) and abs(heap) > _ALL:
+                raise FitsUnsupported(f"cfitsio cannot read the header: THEAP = {heap}; engine='direct' can")
             handle = self._handle_for(hdu)
             if hdu.kind == "image":
                 image = layout.image_layout(hdu)
