@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeVar
 
 from torchfits import layout
 from torchfits._core import Handle, after_fork
-from torchfits._direct import HduIndex, memory_clear
+from torchfits._direct import File, HduIndex, memory_clear
 from torchfits.errors import FitsError, FitsFormatError, FitsIOError, FitsUnsupported, os_error
 from torchfits.source import FileSource, InflatedSource, Path, file_path, identity, open_source
 
@@ -189,6 +189,10 @@ class OpenFile:
         # cfitsio opens no file whose primary header it does not like, whatever follows
         first = self.find(0)
         return hdu.index == 0 or (first is not None and first.orderly)
+
+    def where(self, hdu: layout.Hdu) -> File | bytes:
+        """What C reads the bytes of `hdu` from."""
+        return self.source.where(hdu.data_start + hdu.data_size)
 
     def check_data(self, hdu: layout.Hdu) -> None:
         """FitsFormatError where the file ends before the data of `hdu` do."""

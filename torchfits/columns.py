@@ -92,6 +92,7 @@ _MAX_EMPTY_ROWS = 1 << 24
 # how our kernels read an element: the BITPIX of an equal one, and how many of them make it
 _STORED_AS = {code: (bitpix, 1) for code, bitpix in BITPIX_OF_TFORM.items()}
 _STORED_AS |= {"L": (8, 1), "A": (8, 1), "C": (-32, 2), "M": (-64, 2)}
+AS_BYTES = Conversion(8, 1, 0, None, CODES[torch.uint8])
 # bytes of rows that cfitsio reads before going on to the next column
 _CHUNK = 1 << 17
 # how it is asked for these; it would interpret the letters
@@ -182,7 +183,7 @@ def cells_of(column: Column, tensor: torch.Tensor, nulls: Nulls = None) -> Cells
 def _conversion(column: Column, code: str, dtype: torch.dtype, nulls: Nulls) -> Conversion:
     bitpix, _ = _STORED_AS[code]
     if code in "AL":
-        return Conversion(bitpix, 1, 0, None, CODES[torch.uint8])
+        return AS_BYTES
     if code in COMPLEX:  # scaled or not, both parts
         return Conversion(bitpix, column.scale, column.zero, None, CODES[STORED[bitpix]])
     null = column.null if nulls == "nan" and isinstance(column.null, int) else None
@@ -249,14 +250,15 @@ class ColumnReader:
         masks: dict[str, Values] = {}
         cells = []
         for column in columns:
+            asked = _asked(column, nulls)
             if column.code in "PQ":
                 # not zeros, which torch shares out to threads that may take long to come
                 tensor = allocate((count, 2 * column.repeat), torch.int64)
             else:
-                tensor = allocate((count, *column.shape), dtype_of(column, "bintable", _asked(column, nulls)))
+                tensor = allocate((count, *column.shape), dtype_of(column, "bintable", asked))
             values[column.name] = tensor
-            cells.append(cells_of(column, tensor, _asked(column, nulls)))
-            if _asked(column, nulls) == "mask" and column.code not in "PQ":
+            cells.append(cells_of(column, tensor, asked))
+            if asked == "mask" and column.code not in "PQ":
                 masks[column.name] = cells[-1].marks = allocate(tensor.shape, torch.bool)
         self._fill(cells, rows)
         for each in cells:
@@ -279,9 +281,7 @@ class ColumnReader:
 
     def _where(self) -> tuple[File | bytes, int, int, int]:
         """Where the rows are, as our kernels take it."""
-        hdu, table = self.hdu, self.table
-        where = self.file.source.where(hdu.data_start + hdu.data_size)
-        return where, hdu.data_start, table.row_bytes, table.nrows
+        return self.file.where(self.hdu), self.hdu.data_start, self.table.row_bytes, self.table.nrows
 
     def _read_heap(
         self, column: Column, descriptors: torch.Tensor, rows: Rows, nulls: Nulls
@@ -309,16 +309,20 @@ class ColumnReader:
         heap, ends = self.check_arrays(column, descriptors, rows, conversion)
         values = allocate((int(ends[-1]),), dtype)
         if values.numel():
-            heap.read(
-                self.file.source.where(self.hdu.data_start + self.hdu.data_size),
-                address(descriptors)[0],
-                len(rows),
-                address(ends)[0],
-                *address(values),
-                threads(),
-                self.mmap,
-            )
+            self.read_arrays(heap, self.file.where(self.hdu), descriptors, ends, values)
         return values, ends
+
+    def read_arrays(
+        self,
+        heap: Heap,
+        where: File | bytes,
+        descriptors: torch.Tensor,
+        ends: torch.Tensor,
+        values: torch.Tensor,
+    ) -> None:
+        """Read the arrays that descriptors point to; `ends` is filled anew."""
+        described, rows = address(descriptors)[0], len(descriptors)
+        heap.read(where, described, rows, address(ends)[0], *address(values), threads(), self.mmap)
 
     def check_arrays(
         self, column: Column, descriptors: torch.Tensor, rows: Rows, conversion: Conversion | None
@@ -469,8 +473,7 @@ def input_of(each: Input) -> tuple[int, int, int, int, Conversion | None, int | 
     if column.code == "L":
         return LOGICALS, column.offset + element, 1, 0, None, null
     if each.kind == "string":
-        as_stored = Conversion(8, 1, 0, None, CODES[torch.uint8])
-        return NUMBERS, column.offset + element * each.width, each.width, 0, as_stored, null
+        return NUMBERS, column.offset + element * each.width, each.width, 0, AS_BYTES, null
     bitpix = BITPIX_OF_TFORM[column.code]
     kind = {"int64": torch.int64, "uint64": torch.uint64, "float64": torch.float64}[each.kind]
     conversion = Conversion(bitpix, column.scale, column.zero, None, CODES[kind])

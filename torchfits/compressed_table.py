@@ -16,9 +16,10 @@ from itertools import islice
 import torch
 
 from torchfits._direct import Conversion, Heap, read_rows, rice_decode, select_rows
-from torchfits._tensors import CODES, address, allocate, as_buffer, threads
+from torchfits._tensors import address, allocate, as_buffer, threads
 from torchfits.cache import OpenFile
 from torchfits.columns import (
+    AS_BYTES,
     Arrays,
     Cells,
     ColumnReader,
@@ -45,7 +46,6 @@ _RICE_BLOCK = 32
 _MOST_PER_BYTE = 1032
 # bytes of small tiles, or of small arrays, that are decoded before our kernels read them
 _AT_ONCE = 1 << 22
-_BYTES = Conversion(8, 1, 0, None, CODES[torch.uint8])
 _Listed = range | torch.Tensor
 _Bytes = bytes | bytearray | memoryview
 
@@ -97,7 +97,7 @@ class CompressedReader(ColumnReader):
         cell, width = self._cell(column), _decoded_width(column)
         streams = torch.zeros((len(tiles), 2), dtype=torch.int64, device="cpu")
         self._stored._fill([cells_of(cell, streams)], tiles)
-        self._stored.check_arrays(cell, streams, tiles, _BYTES)
+        self._stored.check_arrays(cell, streams, tiles, AS_BYTES)
         short = streams[:, 0] < -(-self.tiles.rows * width // _MOST_PER_BYTE)
         for i in short.nonzero()[:, 0].tolist():
             tile, length = int(tiles[i]), int(streams[i, 0])
@@ -246,7 +246,7 @@ class CompressedReader(ColumnReader):
         streams, counts = self._arrays[column.name], descriptors[:, 0]
         assert not isinstance(rows, Passed)
         try:
-            heap, _ = self._stored.check_arrays(self._cell(column), streams, rows, _BYTES)
+            heap, _ = self._stored.check_arrays(self._cell(column), streams, rows, AS_BYTES)
         except FitsFormatError as error:
             error.offset = None  # the descriptor lies in a stream
             raise
@@ -275,15 +275,8 @@ class CompressedReader(ColumnReader):
             low, high = int(ends[first]), int(ends[last])
             local_ends = torch.zeros(last - first + 1, dtype=torch.int64, device="cpu")
             if high > low:
-                heap_of(column, 0, len(arrays), conversion).read(
-                    arrays,
-                    address(found)[0],
-                    last - first,
-                    address(local_ends)[0],
-                    *address(values[low:high]),
-                    threads(),
-                    False,
-                )
+                made = heap_of(column, 0, len(arrays), conversion)
+                self.read_arrays(made, arrays, found, local_ends, values[low:high])
             first = last
         return values, ends
 
@@ -295,15 +288,7 @@ class CompressedReader(ColumnReader):
         read = allocate((int(lengths.sum()),), torch.uint8)
         ends = torch.zeros(len(rows) + 1, dtype=torch.int64, device="cpu")
         if read.numel():
-            heap.read(
-                self.file.source.where(self.hdu.data_start + self.hdu.data_size),
-                address(streams)[0],
-                len(rows),
-                address(ends)[0],
-                *address(read),
-                threads(),
-                self.mmap,
-            )
+            self.read_arrays(heap, self.file.where(self.hdu), streams, ends, read)
         codec, data, at = self._codec(column), as_buffer(read), 0
         number = _number_width(codec, column.element, _SHUFFLED + "C")
         arrays = []

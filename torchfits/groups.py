@@ -53,7 +53,7 @@ class GroupsHDU(ImageHDU):
                         image.bitpix, parameter.scale, parameter.zero, None, CODES[torch.float64]
                     )
                     read_section(
-                        file.source.where(hdu.data_start + hdu.data_size),
+                        file.where(hdu),
                         conversion,
                         hdu.data_start + i * width,
                         [(0, groups, 1, image.pitches[0])],

@@ -255,7 +255,7 @@ class ImageHDU(HDU):
             return
         image, hdu = self._image(), self._hdu
         start = hdu.data_start + image.parameters * abs(image.bitpix) // 8
-        where = self._parent._opened().source.where(hdu.data_start + hdu.data_size)
+        where = self._parent._opened().where(hdu)
         conversion = self._conversion(tensor.dtype, raw)
         read_section(
             where, conversion, start, axes_of(ranges, image), *address(tensor), threads(), self._parent._mmap
@@ -266,7 +266,7 @@ class ImageHDU(HDU):
     ) -> None:
         image, hdu = self._image(), self._hdu
         *leading, rows, columns = image.shape
-        where = self._parent._opened().source.where(hdu.data_start + hdu.data_size)
+        where = self._parent._opened().where(hdu)
         done = read_cutouts(
             where,
             self._conversion(tensor.dtype, raw=False),

@@ -23,6 +23,9 @@ from torchfits.layout import Column, TableLayout, resolve_section
 from torchfits.where import RowFilter, compile_filter
 
 Table = dict[str, Values]
+# how columns and rows are asked for; None for all
+Names = Sequence[str | int] | None
+Numbers = slice | Sequence[int] | torch.Tensor | None
 
 # rows that `iter_table` looks at together for those that meet a condition
 _LOOKED_AT = 1 << 18
@@ -90,8 +93,8 @@ class TableHDU(HDU):
 
     def read_table(
         self,
-        columns: Sequence[str | int] | None = None,
-        rows: slice | Sequence[int] | torch.Tensor | None = None,
+        columns: Names = None,
+        rows: Numbers = None,
         device: Device = "cpu",
         *,
         where: str | None = None,
@@ -150,7 +153,7 @@ class TableHDU(HDU):
 
     def iter_table(
         self,
-        columns: Sequence[str | int] | None = None,
+        columns: Names = None,
         batch_rows: int = 65536,
         *,
         where: str | None = None,
@@ -189,7 +192,7 @@ class TableHDU(HDU):
 
     def _pieces(
         self,
-        columns: Sequence[str | int] | None,
+        columns: Names,
         count: int,
         where: str | None,
         device: Device,
@@ -229,8 +232,8 @@ class TableHDU(HDU):
 
     def to_arrow(
         self,
-        columns: Sequence[str | int] | None = None,
-        rows: slice | Sequence[int] | torch.Tensor | None = None,
+        columns: Names = None,
+        rows: Numbers = None,
         where: str | None = None,
     ) -> Any:
         """Read columns as a pyarrow.Table, which needs the extra 'arrow'. docs/tables.md says more.
@@ -261,8 +264,8 @@ class TableHDU(HDU):
 
     def to_pandas(
         self,
-        columns: Sequence[str | int] | None = None,
-        rows: slice | Sequence[int] | torch.Tensor | None = None,
+        columns: Names = None,
+        rows: Numbers = None,
         where: str | None = None,
     ) -> Any:
         """Read columns as a pandas.DataFrame, which needs the extra 'pandas'.
@@ -289,8 +292,8 @@ class TableHDU(HDU):
 
     def to_polars(
         self,
-        columns: Sequence[str | int] | None = None,
-        rows: slice | Sequence[int] | torch.Tensor | None = None,
+        columns: Names = None,
+        rows: Numbers = None,
         where: str | None = None,
     ) -> Any:
         """Read columns as a polars.DataFrame, which needs the extra 'polars'.
@@ -312,8 +315,8 @@ class TableHDU(HDU):
 
     def to_astropy(
         self,
-        columns: Sequence[str | int] | None = None,
-        rows: slice | Sequence[int] | torch.Tensor | None = None,
+        columns: Names = None,
+        rows: Numbers = None,
         where: str | None = None,
     ) -> Any:
         """Read columns as an astropy.table.Table, which needs the extra 'astropy'.
@@ -345,8 +348,8 @@ class TableHDU(HDU):
         self,
         extra: str,
         convert: Callable[[Contents], Any],
-        columns: Sequence[str | int] | None,
-        rows: slice | Sequence[int] | torch.Tensor | None,
+        columns: Names,
+        rows: Numbers,
         where: str | None = None,
     ) -> Any:
         """What `convert`, which needs the packages of an extra, makes of these columns."""
@@ -366,7 +369,7 @@ class TableHDU(HDU):
             raise FitsUnsupported("cfitsio reads no tile-compressed tables in place; engine='direct' does")
         return CompressedReader(parent._opened(), self._hdu, table, table.tiles, parent._mmap)
 
-    def _rows(self, rows: slice | Sequence[int] | torch.Tensor | None) -> range | torch.Tensor:
+    def _rows(self, rows: Numbers) -> range | torch.Tensor:
         """The rows that are asked for, each of them there."""
         count = self.nrows
         if rows is None or isinstance(rows, slice):
@@ -383,7 +386,7 @@ class TableHDU(HDU):
         return torch.where(numbers < 0, numbers + count, numbers).contiguous()
 
     @staticmethod
-    def _choose(table: TableLayout, names: Sequence[str | int] | None) -> list[Column]:
+    def _choose(table: TableLayout, names: Names) -> list[Column]:
         if names is None:
             return table.columns
         if isinstance(names, str):

@@ -2,8 +2,6 @@
 
 #include <stdlib.h>
 
-/* less is not worth a thread */
-#define SMALL_JOB ((int64_t)1 << 20)
 /* rows of a mapping that are asked for ahead of their use */
 #define AHEAD 4
 /* where there is no mapping: windows that share the reads of one sweep */
@@ -180,7 +178,7 @@ tf_outcome tf_read_cutouts(const tf_source *source, const tf_conversion *convers
     tf_outcome outcome = {TF_DONE, 0, 0};
     if (windows->count == 0)
         return outcome;
-    if (windows->count * image->planes * windows->rows * windows->columns * job.wanted < SMALL_JOB)
+    if (windows->count * image->planes * windows->rows * windows->columns * job.wanted < TF_SMALL_JOB)
         threads = 1;
     if (source->bytes)
         return tf_read_pieces(source, conversion, read_window, &job, windows->count * image->planes, threads);

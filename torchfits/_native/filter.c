@@ -24,27 +24,8 @@ typedef void kernel(void *to, const operand *a, const operand *b, size_t n);
 
 #define TOP 0x1p127 /* of the integers; a real that reaches it is beyond them */
 
-#define KERNEL(name) name##_portable
-#include "filter_kernels.h"
-#undef KERNEL
-
-#if defined(__x86_64__) && defined(__GNUC__)
-#define HAVE_AVX2 1
-#if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2"))), apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx2")
-#endif
-#define KERNEL(name) name##_avx2
-#include "filter_kernels.h"
-#undef KERNEL
-#if defined(__clang__)
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
-#endif
+#define KERNELS "filter_kernels.h"
+#include "variants.h"
 
 /* ---------------------------------------------------------------------------- texts */
 

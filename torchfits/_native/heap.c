@@ -4,8 +4,6 @@
 
 /* arrays that are read together */
 #define AT_ONCE 4096
-/* bytes that are worth a thread */
-#define SMALL_JOB ((int64_t)1 << 20)
 
 /* Bytes in the file of an array of n elements. */
 static int64_t stored_bytes(const tf_heap *heap, int64_t n)
@@ -64,13 +62,6 @@ static uint8_t *place(const heap_job *job, int64_t i)
     return job->to + job->ends[i] * element_width(heap) + ahead;
 }
 
-static void spread_bits(uint8_t *to, int64_t count)
-{
-    const uint8_t *bits = to + (count - (count + 7) / 8);
-    for (int64_t i = 0; i < count; i++)
-        to[i] = bits[i / 8] >> (7 - i % 8) & 1;
-}
-
 static void read_arrays(tf_reader *r, const void *argument, int64_t piece)
 {
     const heap_job *job = argument;
@@ -110,10 +101,9 @@ static void read_arrays(tf_reader *r, const void *argument, int64_t piece)
         const int64_t count = job->descriptors[2 * i];
         uint8_t *to = job->to + job->ends[i];
         if (heap->kind == TF_BITS)
-            spread_bits(to, count);
+            tf_bits(to, place(job, i), 0, count);
         else
-            for (int64_t e = 0; e < count; e++)
-                to[e] = to[e] == 'T' || to[e] == 1;
+            tf_logicals(to, to, count);
     }
 }
 
@@ -127,7 +117,7 @@ tf_outcome tf_read_heap(const tf_source *source, const tf_heap *heap, const int6
         return done;
     if (heap->kind != TF_NUMBERS)
         tf_conversion_of(&conversion, 8, 1, 0, 0, 0);
-    if (ends[n] * element_width(heap) < SMALL_JOB)
+    if (ends[n] * element_width(heap) < TF_SMALL_JOB)
         threads = 1;
     return tf_read_pieces(source, &conversion, read_arrays, &job, (n - 1) / AT_ONCE + 1, threads);
 }

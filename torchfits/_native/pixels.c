@@ -68,27 +68,8 @@ static inline uint16_t bfloat_bits(float x)
     return (uint16_t)((bits & 0x7fffffff) > 0x7f800000 ? (bits >> 16 | 0x40) : rounded);
 }
 
-#define KERNEL(name) name##_portable
-#include "pixels_kernels.h"
-#undef KERNEL
-
-#if defined(__x86_64__) && defined(__GNUC__)
-#define HAVE_AVX2 1
-#if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2"))), apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx2")
-#endif
-#define KERNEL(name) name##_avx2
-#include "pixels_kernels.h"
-#undef KERNEL
-#if defined(__clang__)
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
-#endif
+#define KERNELS "pixels_kernels.h"
+#include "variants.h"
 
 static const kernels *chosen;
 

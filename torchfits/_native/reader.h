@@ -35,6 +35,9 @@ int tf_pread(int fd, void *to, size_t n, int64_t offset, tf_outcome *outcome);
 #define TF_BUFFER (1 << 19)
 #define TF_GAP 4096
 
+/* Bytes of a job that is worth a second thread. */
+#define TF_SMALL_JOB ((int64_t)1 << 20)
+
 typedef struct {
     uint8_t *to;
     int64_t offset, stride, count;

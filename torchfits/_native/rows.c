@@ -8,8 +8,6 @@
 /* rows that are done together at most, and their bytes, which stay in the second */
 #define BLOCK_ROWS 4096
 #define BLOCK_BYTES ((int64_t)1 << 19)
-/* less is not worth a thread */
-#define SMALL_JOB ((int64_t)1 << 20)
 
 static int64_t least(int64_t a, int64_t b)
 {
@@ -81,21 +79,31 @@ static void take_cells(const row_block *b, int64_t first, int64_t count, int64_t
 
 #undef TAKE
 
+void tf_logicals(uint8_t *to, const uint8_t *letters, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        to[i] = letters[i] == 'T' || letters[i] == 1;
+}
+
+void tf_bits(uint8_t *to, const uint8_t *bits, int64_t first, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        to[i] = bits[(first + i) / 8] >> (7 - (first + i) % 8) & 1;
+}
+
 static void convert(const tf_field *field, uint8_t *to, const uint8_t *cells, int64_t rows)
 {
-    const int64_t bytes = tf_field_width(field), skipped = field->first_bit;
+    const int64_t bytes = tf_field_width(field);
     switch (field->kind) {
     case TF_NUMBERS:
         tf_convert(&field->conversion, to, cells, (size_t)stored_width(field), (size_t)(rows * field->count));
         break;
     case TF_LOGICALS:
-        for (int64_t i = 0; i < rows * field->count; i++)
-            to[i] = cells[i] == 'T' || cells[i] == 1;
+        tf_logicals(to, cells, rows * field->count);
         break;
     case TF_BITS:
         for (int64_t row = 0; row < rows; row++, cells += bytes, to += field->count)
-            for (int64_t i = 0; i < field->count; i++)
-                to[i] = cells[(skipped + i) / 8] >> (7 - (skipped + i) % 8) & 1;
+            tf_bits(to, cells, field->first_bit, field->count);
     }
 }
 
@@ -409,7 +417,7 @@ tf_outcome tf_read_rows(const tf_source *source, const tf_rows *rows, const tf_f
         for (int i = 0; i < count; i++)
             bytes += tf_field_width(&fields[i]);
         j.at_once = greatest(least(BLOCK_BYTES / greatest(j.plan.widest, 1), BLOCK_ROWS), 1);
-        if (rows->count < SMALL_JOB / greatest(bytes, 1))
+        if (rows->count < TF_SMALL_JOB / greatest(bytes, 1))
             threads = 1;
         outcome = tf_read_pieces(source, NULL, read_piece, &j, ((rows->count - 1) / j.at_once + 1) * j.plan.count, threads);
     }
@@ -484,7 +492,7 @@ tf_outcome tf_select_rows(const tf_source *source, const tf_rows *rows, const tf
     }
     s.where = where;
     if (where && make_plan(&s.rows.plan, fields, where, count) == 0) {
-        if (rows->count < SMALL_JOB / greatest(stored, 1))
+        if (rows->count < TF_SMALL_JOB / greatest(stored, 1))
             threads = 1;
         outcome = (tf_outcome){TF_DONE, 0, 0};
         if (rows->count > 0)

@@ -20,6 +20,11 @@ typedef enum {
     TF_BITS,     /* the most significant one first (FITS standard 4.0, section 7.3.3) */
 } tf_cell_kind;
 
+/* n logicals from their letters; n bits from bit `first` of some bytes. `to` may be the place of the letters, and its end
+ * that of the bits. */
+void tf_logicals(uint8_t *to, const uint8_t *letters, int64_t n);
+void tf_bits(uint8_t *to, const uint8_t *bits, int64_t first, int64_t n);
+
 /* A field of the rows, and the column that it becomes. */
 typedef struct {
     tf_cell_kind kind;

@@ -4,7 +4,6 @@
 #define LARGE_PIECE ((int64_t)1 << 21)
 /* less is not worth a thread */
 #define SMALL_PIECE ((int64_t)1 << 18)
-#define SMALL_JOB ((int64_t)1 << 20)
 
 void tf_section_begin(tf_section *s, int64_t start, int64_t width)
 {
@@ -132,7 +131,7 @@ tf_outcome tf_read_section(const tf_source *source, const tf_conversion *convers
     const int64_t bytes = pixels * wanted;
     int64_t piece = LARGE_PIECE, lead;
 
-    if (bytes < SMALL_JOB)
+    if (bytes < TF_SMALL_JOB)
         threads = 1;
     if (threads > 1 && bytes < 4 * threads * LARGE_PIECE)
         piece = bytes / (4 * threads) > SMALL_PIECE ? bytes / (4 * threads) / 64 * 64 : SMALL_PIECE;

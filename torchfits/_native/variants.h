@@ -1,0 +1,23 @@
+/* Includes the file KERNELS once for every variant of the kernels; in it KERNEL(name) is the variant's own name. HAVE_AVX2
+ * says whether there is one for AVX2. */
+#define KERNEL(name) name##_portable
+#include KERNELS
+#undef KERNEL
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#define HAVE_AVX2 1
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2")
+#endif
+#define KERNEL(name) name##_avx2
+#include KERNELS
+#undef KERNEL
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#endif
