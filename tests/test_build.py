@@ -267,5 +267,5 @@ def test_wheel_holds_the_extensions_and_neither_sources_nor_shared_libraries(tmp
     binaries = {name for name in names if re.search(r"\.(so|dylib|pyd|a)\b", name)}
     assert binaries == {f"torchfits/{path.name}" for path in EXTENSIONS}
     assert {"torchfits/py.typed", "torchfits/_core.pyi", "torchfits/_build_info.py"} <= set(names)
-    assert not [name for name in names if name.endswith((".pyx", ".pxd", ".c", ".h"))]
+    assert not [name for name in names if name.endswith((".pyx", ".pxd", ".pxi", ".c", ".h"))]
     assert {name.split("/")[0].partition("-")[0] for name in names} == {"torchfits"}

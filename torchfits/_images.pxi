@@ -1,0 +1,139 @@
+# Part of _direct.pyx: sections and windows of images.
+
+# ---------------------------------------------------------------------------- images
+
+
+cdef class Conversion:
+    """How the stored pixels of an image become tensor elements.
+
+    Args:
+        bitpix, scale, zero, blank: BITPIX, BSCALE, BZERO and BLANK (None where there is none); 1, 0 and None
+            for the stored numbers.
+        wanted: Of `TYPES`.
+    """
+
+    cdef tf_conversion c
+
+    def __cinit__(self, int bitpix, double scale, double zero, blank, int wanted):
+        if not 0 <= wanted < TF_TYPES:
+            raise ValueError("no such type")
+        cdef int64_t null = 0 if blank is None else blank
+        if tf_conversion_of(&self.c, bitpix, scale, zero, blank is not None, null) != 0:
+            raise ValueError(f"no BITPIX {bitpix}")
+        self.c.wanted = <tf_type>wanted
+
+
+cdef class _Bytes:
+    """Where an image's bytes are, kept alive while they are read."""
+
+    cdef tf_source source
+    cdef File file
+    cdef const uint8_t[::1] memory
+
+    def __cinit__(self, where, bint mapped):
+        if isinstance(where, File):
+            self.file = where
+            self.source.fd = self.file.fd
+            self.source.bytes = self.file.map() if mapped else NULL
+            self.source.mapped = self.source.bytes is not NULL
+            self.source.size = self.file.same.size
+        else:
+            self.memory = where
+            self.source.fd = -1
+            self.source.size = self.memory.shape[0]
+            self.source.bytes = &self.memory[0] if self.source.size else NULL
+
+    cdef int check_unchanged(self) except -1:
+        # what was read while somebody wrote must not be taken for the image
+        if self.file is not None:
+            self.file.check_unchanged()
+        return 0
+
+
+cdef int _section(tf_section *section, int64_t start, int64_t width, axes) except -1:
+    cdef int64_t first, count, step, pitch
+    tf_section_begin(section, start, width)
+    for first, count, step, pitch in axes:
+        if first < 0 or count < 1 or step < 1 or pitch < 1:
+            raise ValueError("a section that is none")
+        if tf_section_add(section, first * pitch, count, step * pitch) != 0:
+            raise ValueError("a section of too many axes")
+    return 0
+
+
+def read_section(where, Conversion conversion not None, int64_t start, axes, size_t address, size_t size,
+                 int threads, bint mmap):
+    """Read a section of an array into `size` bytes at `address`.
+
+    Args:
+        where: A File, or bytes-like.
+        conversion: What the pixels become.
+        start: Offset of the array's first pixel.
+        axes: (first, count, step, pitch in bytes) each, in tensor order.
+        threads: At most so many.
+        mmap: A mapping of the file may serve.
+
+    Raises:
+        FitsIOError: The file shrank or changed, or the system refused.
+    """
+    cdef tf_section section
+    cdef int64_t width = tf_width(conversion.c.stored)
+    cdef tf_outcome outcome
+    cdef _Bytes bytes_
+    _section(&section, start, width, axes)
+    if tf_section_pixels(&section) * tf_width(conversion.c.wanted) != size:
+        raise ValueError("the section and the memory differ in size")
+    bytes_ = _Bytes(where, mmap and tf_section_is_scattered(&section, width))
+    if start < 0 or tf_section_end(&section, width) > bytes_.source.size:
+        raise ValueError("a section of more bytes than there are")
+    with nogil:
+        outcome = tf_read_section(&bytes_.source, &conversion.c, &section, <void *>address, threads)
+    _check(outcome, "read the image")
+    bytes_.check_unchanged()
+
+
+def read_cutouts(where, Conversion conversion not None, planes, corners, window, fill,
+                 size_t address, size_t size, int threads, bint mmap):
+    """Read windows of an image, or of every plane of a cube, into `size` bytes at `address`.
+
+    Args:
+        where, conversion, threads, mmap: As in `read_section`.
+        planes: (offset of the first pixel, planes, rows, columns).
+        corners: (address, N) of int64 pairs: row and column of each window's first pixel.
+        window: (rows, columns).
+        fill: The bytes of an element for the pixels outside, or None where there must be none.
+
+    Returns:
+        False where `fill` is None and a window reaches outside: then nothing was read.
+
+    Raises:
+        FitsIOError: The file shrank or changed, or the system refused.
+    """
+    cdef tf_planes image
+    cdef tf_windows windows
+    cdef tf_outcome outcome
+    cdef int64_t width = tf_width(conversion.c.stored)
+    cdef uint64_t element = 0
+    cdef bytes fill_bytes = b"" if fill is None else fill
+    cdef _Bytes bytes_
+    image.start, image.planes, image.rows, image.columns = planes
+    windows.rows, windows.columns = window
+    windows.count = corners[1]
+    windows.corners = <const int64_t *><size_t>corners[0]
+    memcpy(&element, <const char *>fill_bytes, min(len(fill_bytes), 8))
+    windows.fill = &element
+    if windows.count < 0 or min(image.start, image.planes, image.rows, image.columns) < 0 \
+            or windows.rows < 1 or windows.columns < 1:
+        raise ValueError("cutouts that are none")
+    if windows.count * image.planes * windows.rows * windows.columns * tf_width(conversion.c.wanted) != size:
+        raise ValueError("the windows and the memory differ in size")
+    if fill is None and tf_windows_reach_outside(&image, &windows):
+        return False
+    bytes_ = _Bytes(where, mmap and (image.columns - windows.columns) * width > TF_GAP)
+    if image.start + image.planes * image.rows * image.columns * width > bytes_.source.size:
+        raise ValueError("an image of more bytes than there are")
+    with nogil:
+        outcome = tf_read_cutouts(&bytes_.source, &conversion.c, &image, &windows, <void *>address, threads)
+    _check(outcome, "read the cutouts")
+    bytes_.check_unchanged()
+    return True
