@@ -249,6 +249,8 @@ cdef class File:
 
     cdef int fd
     cdef tf_identity same
+    cdef uint8_t first[4]
+    cdef int64_t first_size
     cdef const uint8_t *mapping
     cdef bint mapping_refused
     cdef bint rows_were_read
@@ -257,17 +259,26 @@ cdef class File:
         cdef const char *name = path
         cdef tf_file_kind kind = TF_SPECIAL
         cdef int error = 0
+        cdef tf_outcome outcome
+        outcome.what = TF_DONE
         self.fd = -1
         with nogil:
             self.fd = tf_open(name)
             if self.fd < 0 or tf_identify(self.fd, &self.same, &kind) != 0:
                 error = c_errno
+            elif kind == TF_REGULAR:
+                self.first_size = min(self.same.size, <int64_t>sizeof(self.first))
+                tf_pread(self.fd, self.first, self.first_size, 0, &outcome)
         if error:
             raise OSError(error, os.strerror(error))
         if kind == TF_DIRECTORY:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if kind != TF_REGULAR:
             raise OSError(errno.EINVAL, "not a regular file")
+        if outcome.what == TF_SYSTEM:
+            raise OSError(outcome.error, os.strerror(outcome.error))
+        if outcome.what == TF_ENDS:
+            self.first_size = outcome.offset
 
     def __dealloc__(self):
         if self.mapping is not NULL:
@@ -284,6 +295,11 @@ cdef class File:
     def size(self):
         """Bytes, as they were when it was opened."""
         return self.same.size
+
+    @property
+    def magic(self):
+        """The first four bytes, as they were when it was opened; fewer where there are no more."""
+        return self.first[:self.first_size]
 
     def read(self, int64_t offset, int64_t count):
         """Up to `count` bytes from `offset`; fewer only where the file ends. OSError as the system says."""

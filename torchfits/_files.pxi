@@ -123,18 +123,21 @@ cdef class HduIndex:
         """What is known of an ordinary HDU.
 
         (kind, start, start of the data, bytes of data, EXTNAME, EXTVER, whether it holds a compressed image,
-        whether its mandatory keywords stand in order, (BITPIX, axes in FITS order, PCOUNT, GCOUNT, BSCALE,
-        BZERO, BLANK)).
+        whether its mandatory keywords stand in order, what `layout.ImageLayout` is made of or None).
         """
         cdef tf_header *h
+        cdef int k
         if not 0 <= i < self.count:
             raise IndexError(i)
         h = &self.found[i].header
-        axes = tuple([h.axes[k] for k in range(h.naxis)])
+        image = None
+        if h.kind == TF_HDU_IMAGE or h.kind == TF_HDU_GROUPS:
+            shape = [h.axes[k] for k in range(h.naxis - 1, -1, -1)]
+            if h.kind == TF_HDU_GROUPS:  # the groups stand in the place of NAXIS1, which is 0
+                shape = [h.gcount, *shape[:-1]] if h.naxis > 1 else [h.gcount, 0]
+            image = (h.bitpix, tuple(shape or (0,)), h.scale, h.zero, h.blank if h.has_blank else None, h.pcount)
         return (KINDS[h.kind], self.found[i].start, self.found[i].start + h.header_bytes, h.data_bytes,
-                h.name[:h.name_length].decode("ascii"), h.version, bool(h.compressed),
-                bool(h.orderly),
-                (h.bitpix, axes, h.pcount, h.gcount, h.scale, h.zero, h.blank if h.has_blank else None))
+                h.name[:h.name_length].decode("ascii"), h.version, bool(h.compressed), bool(h.orderly), image)
 
 
 # ---------------------------------------------------------------------------- many files

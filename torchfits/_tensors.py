@@ -194,31 +194,31 @@ def element_bytes(value: float, dtype: torch.dtype) -> bytes | None:
 _PIECE_BYTES = 8 << 20
 _PIECES = 3
 
-Parts = Callable[[int | None], Iterable[tuple[int, Callable[[torch.Tensor], None]]]]
+Read = Callable[[torch.Tensor], None]
+Parts = Callable[[int], Iterable[tuple[int, Read]]]
 
 
 def deliver(
     shape: Sequence[int],
     wanted: torch.dtype,
+    whole: Read,
     parts: Parts,
     device: torch.device,
     out: torch.Tensor | None,
 ) -> torch.Tensor:
-    """A tensor of `shape` and dtype `wanted` on `device`, or `out`, with what `parts` reads.
+    """A tensor of `shape` and dtype `wanted` on `device`, or `out`, with what is read.
 
-    `parts(most)` gives, in the order of the elements, how many elements (at most so many) a part has and
-    what reads it into a contiguous CPU tensor of dtype `element_of(wanted)`.
+    `whole` reads it all into a contiguous CPU tensor of dtype `element_of(wanted)`. `parts(most)` gives, in the
+    order of the elements, how many elements (at most so many) a part has and what reads it likewise.
     """
-    element = element_of(wanted)
-    if element != wanted:
-        values = deliver(shape, element, parts, device, None)
+    if wanted not in CODES:
+        values = deliver(shape, element_of(wanted), whole, parts, device, None)
         return values.to(wanted) if out is None else out.copy_(values)
-    if device.type != "cpu":
+    if device != _CPU:
         tensor = torch.empty(tuple(shape), dtype=wanted, device=device) if out is None else out
         return _through_host(tensor, parts)
     tensor = allocate(shape, wanted) if out is None else out
-    for _, read in parts(None):
-        read(tensor)
+    whole(tensor)
     if out is not None and not out.is_inference():
         # autograd, which may have kept it for a backward pass, shall know
         torch.autograd.graph.increment_version(out)

@@ -8,7 +8,7 @@ import os
 import re
 import warnings
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -25,6 +25,7 @@ from torchfits._direct import (
 from torchfits._tensors import (
     CODES,
     Device,
+    Read,
     address,
     allocate,
     check_device,
@@ -111,7 +112,7 @@ def read_batch(
     shape = (len(names), *batch.shape)
     if out is not None:
         check_out(out, shape, wanted)
-    stack = deliver(shape, wanted, batch.parts, target, out)
+    stack = deliver(shape, wanted, partial(batch.read, 0, len(names)), batch.parts, target, out)
     if len(batch.failed) == len(names):
         raise batch.failed[0]
     if batch.failed:
@@ -176,14 +177,14 @@ class _Batch:
             raise FitsFormatError("not an image", path=file.path, hdu=found.index)
         return found
 
-    def parts(self, most: int | None) -> Iterator[tuple[int, Callable[[torch.Tensor], None]]]:
+    def parts(self, most: int) -> Iterator[tuple[int, Read]]:
         pixels, count = math.prod(self.shape), len(self.names)
-        step = count if most is None else max(most // max(pixels, 1), 1)
+        step = max(most // max(pixels, 1), 1)
         for first in range(0, count, step):
             last = min(first + step, count)
-            yield (last - first) * pixels, partial(self._read, first, last)
+            yield (last - first) * pixels, partial(self.read, first, last)
 
-    def _read(self, first: int, last: int, tensor: torch.Tensor) -> None:
+    def read(self, first: int, last: int, tensor: torch.Tensor) -> None:
         """Read files first..last: by our kernels in one call, those that are left one by one."""
         stack = tensor.view(last - first, *self.shape)
         for i, done in enumerate(self._read_plain(self.names[first:last], stack), first):

@@ -8,7 +8,7 @@ from torchfits._direct import Conversion, read_section
 from torchfits._tensors import CODES, address, allocate, threads
 from torchfits.errors import FitsError
 from torchfits.image import ImageHDU
-from torchfits.layout import Parameter, group_parameters
+from torchfits.layout import Parameter, axes_of, group_parameters
 
 
 class GroupsHDU(ImageHDU):
@@ -45,6 +45,7 @@ class GroupsHDU(ImageHDU):
             file, image, hdu = self._parent._opened(), self._image(), self._hdu
             self._check_bytes(None)
             groups, width = image.shape[0], abs(image.bitpix) // 8
+            axes = axes_of([range(length) for length in image.shape], image)[:1]
             values: dict[str, torch.Tensor] = {}
             for i, parameter in enumerate(self._parameters()):
                 tensor = allocate((groups,), torch.float64)
@@ -56,7 +57,7 @@ class GroupsHDU(ImageHDU):
                         file.where(hdu),
                         conversion,
                         hdu.data_start + i * width,
-                        [(0, groups, 1, image.pitches[0])],
+                        axes,
                         *address(tensor),
                         threads(),
                         self._parent._mmap,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, Literal, cast
 
@@ -17,6 +17,7 @@ from torchfits._tensors import (
     OTHER_SIGN,
     STORED,
     Device,
+    Read,
     address,
     allocate,
     cast_into,
@@ -139,11 +140,11 @@ class ImageHDU(HDU):
                 return allocate(shape, wanted).to(target) if out is None else out
             self._check_bytes(ranges)
 
-            def parts(most: int | None) -> list[tuple[int, Callable[[torch.Tensor], None]]]:
-                some = [ranges] if most is None else split_ranges(ranges, most)
-                return [(math.prod(map(len, part)), partial(self._read_section, part, raw)) for part in some]
+            def parts(most: int) -> Iterator[tuple[int, Read]]:
+                for part in split_ranges(ranges, most):
+                    yield math.prod(map(len, part)), partial(self._read_section, part, raw)
 
-            return deliver(shape, wanted, parts, target, out)
+            return deliver(shape, wanted, partial(self._read_section, ranges, raw), parts, target, out)
         except FitsError as error:
             error.locate(path=self._parent.path, hdu=self.index)
             raise
@@ -210,11 +211,11 @@ class ImageHDU(HDU):
             at_once = self.engine == "direct" and not image.parameters
             read = self._read_windows if at_once else self._read_windows_one_by_one
 
-            def parts(most: int | None) -> Iterator[tuple[int, Callable[[torch.Tensor], None]]]:
-                for some in corners.split(len(corners) if most is None else max(most // pixels, 1)):
+            def parts(most: int) -> Iterator[tuple[int, Read]]:
+                for some in corners.split(max(most // pixels, 1)):
                     yield len(some) * pixels, partial(read, some, window, outside)
 
-            return deliver(shape, wanted, parts, target, out)
+            return deliver(shape, wanted, partial(read, corners, window, outside), parts, target, out)
         except FitsError as error:
             error.locate(path=self._parent.path, hdu=self.index)
             raise
@@ -253,12 +254,15 @@ class ImageHDU(HDU):
         if self.engine == "cfitsio":
             self._read_by_cfitsio(ranges, raw, tensor)
             return
-        image, hdu = self._image(), self._hdu
-        start = hdu.data_start + image.parameters * abs(image.bitpix) // 8
-        where = self._parent._opened().where(hdu)
-        conversion = self._conversion(tensor.dtype, raw)
+        image, hdu, parent = self._image(), self._hdu, self._parent
         read_section(
-            where, conversion, start, axes_of(ranges, image), *address(tensor), threads(), self._parent._mmap
+            parent._opened().where(hdu),
+            self._conversion(tensor.dtype, raw),
+            hdu.data_start + image.parameters * abs(image.bitpix) // 8,
+            axes_of(ranges, image),
+            *address(tensor),
+            threads(),
+            parent._mmap,
         )
 
     def _read_windows(

@@ -86,16 +86,6 @@ class ImageLayout:
     zero: float = 0
     blank: int | None = None
     parameters: int = 0
-    pitches: list[int] = field(default_factory=list)  # bytes from one index to the next, along each axis
-
-    def __post_init__(self) -> None:
-        pitches, pitch = [], abs(self.bitpix) // 8
-        for length in reversed(self.shape):
-            pitches.append(pitch)
-            pitch *= length
-        pitches.reverse()
-        pitches[0] += self.parameters * abs(self.bitpix) // 8
-        self.pitches = pitches
 
 
 @dataclass(slots=True)
@@ -237,11 +227,7 @@ def next_hdu(source: Source, index: int, start: int) -> Hdu | None:
 def indexed_hdu(source: Source, index: int, entry: tuple) -> Hdu:
     """The HDU that HduIndex tells of by `entry`."""
     kind, start, data_start, data_size, name, version, compressed, orderly, pixels = entry
-    image = None
-    if kind in ("image", "groups"):
-        bitpix, axes, parameters, groups, scale, zero, blank = pixels
-        shape = _image_shape(axes, groups if kind == "groups" else None)
-        image = ImageLayout(bitpix, shape, scale, zero, blank, parameters)
+    image = None if pixels is None else ImageLayout(*pixels)
     return Hdu(index, kind, start, data_start, data_size, name, version, compressed, orderly, source, image)
 
 
@@ -710,9 +696,16 @@ def _slice_range(item: slice, length: int) -> range:
 
 def axes_of(ranges: list[range], image: ImageLayout) -> list[tuple[int, int, int, int]]:
     """A section as C takes it: (first, count, step, pitch in bytes) of each axis."""
-    return [
-        (axis.start, len(axis), axis.step, pitch) for axis, pitch in zip(ranges, image.pitches, strict=True)
-    ]
+    pitch = abs(image.bitpix) // 8
+    before, axes = image.parameters * pitch, []
+    for axis, length in zip(reversed(ranges), reversed(image.shape), strict=True):
+        axes.append((axis.start, len(axis), axis.step, pitch))
+        pitch *= length
+    if before:  # each group has its parameters before its pixels
+        first, count, step, pitch = axes[-1]
+        axes[-1] = first, count, step, pitch + before
+    axes.reverse()
+    return axes
 
 
 def split_ranges(ranges: list[range], most: int) -> Iterator[list[range]]:

@@ -54,8 +54,12 @@ class FileSource:
             self._file: File | None = File(os.fsencode(path))
         except OSError as error:
             raise os_error(error, "cannot open", path) from error
-        self.identity: Identity = self._file.identity
         self.size = self._file.size
+
+    @property
+    def identity(self) -> Identity:
+        """What the file was when it was opened."""
+        return self.file.identity
 
     @property
     def file(self) -> File:
@@ -216,7 +220,9 @@ def open_source(path: str | bytes) -> Source:
     """
     file = FileSource(path)
     try:
-        magic = file.read(0, 4)
+        magic = file.file.magic
+        if magic == b"SIMP":
+            return file
         if not magic:
             raise FitsFormatError("the file is empty", path=file.path, offset=0)
         if magic[:2] == b"\x1f\x8b":
