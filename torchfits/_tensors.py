@@ -208,8 +208,8 @@ def deliver(
 ) -> torch.Tensor:
     """A tensor of `shape` and dtype `wanted` on `device`, or `out`, with what is read.
 
-    `whole` reads it all into a contiguous CPU tensor of dtype `element_of(wanted)`. `parts(most)` gives, in the
-    order of the elements, how many elements (at most so many) a part has and what reads it likewise.
+    `whole` reads it all into a contiguous CPU tensor of dtype `element_of(wanted)`. `parts(most)` gives, in
+    the order of the elements, how many elements (at most so many) a part has and what reads it likewise.
     """
     if wanted not in CODES:
         values = deliver(shape, element_of(wanted), whole, parts, device, None)
