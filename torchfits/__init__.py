@@ -1,7 +1,13 @@
 """FITS files to PyTorch tensors and back."""
 
 from torchfits.batch import gather, read_batch, read_keys
-from torchfits.cache import cache_clear, cache_info, cache_limit
+from torchfits.cache import (
+    cache_clear,
+    cache_info,
+    cache_limit,
+    tile_cache_info,
+    tile_cache_limit,
+)
 from torchfits.errors import (
     FilterError,
     FitsError,
@@ -55,6 +61,8 @@ __all__ = [
     "read_header",
     "read_keys",
     "strings",
+    "tile_cache_info",
+    "tile_cache_limit",
     "versions",
     "writeto",
 ]

@@ -63,6 +63,52 @@ def read_cutouts(
 def end_texts(fields: int, size: int, width: int) -> None: ...
 def pack_texts(fields: int, size: int, ends: int, width: int, count: int, offsets: int, to: int) -> int: ...
 
+TILE_AXES: int
+
+_Column = tuple[int, bool, int]
+_TileNumber = tuple[int, int, float]
+
+@disjoint_base
+class Tiling:
+    def __new__(
+        cls,
+        codec: str,
+        options: tuple[int, int, int, int],
+        shape: Sequence[int],
+        tile: Sequence[int],
+        table: tuple[int, int, int, int, int],
+        columns: tuple[_Column | None, _Column | None, _Column | None, int],
+        conversion: Conversion,
+        quantisation: tuple[str, int, float, float, _TileNumber, _TileNumber, _TileNumber | None] | None,
+    ) -> Self: ...
+
+@disjoint_base
+class TileCache:
+    def __new__(cls) -> Self: ...
+    def abandon(self) -> None: ...
+    def info(self) -> tuple[int, int, int, int]: ...
+
+def read_tiled_section(
+    where: File | bytes,
+    tiling: Tiling,
+    ranges: Sequence[range],
+    address: int,
+    size: int,
+    keep: tuple[TileCache, object, int] | None,
+    threads: int,
+) -> None: ...
+def read_tiled_cutouts(
+    where: File | bytes,
+    tiling: Tiling,
+    corners: tuple[int, int],
+    window: tuple[int, int],
+    fill: bytes | None,
+    address: int,
+    size: int,
+    keep: tuple[TileCache, object, int] | None,
+    threads: int,
+) -> bool: ...
+
 @disjoint_base
 class HduIndex:
     def __new__(cls, file: File | None) -> Self: ...

@@ -136,9 +136,34 @@ from torchfits._kernels cimport (
     tf_width,
     tf_windows,
     tf_windows_reach_outside,
+    TF_RICE_1,
+    TF_GZIP_1,
+    TF_GZIP_2,
+    TF_PLIO_1,
+    TF_HCOMPRESS_1,
+    TF_NOCOMPRESS,
+    TF_NO_DITHER,
+    TF_SUBTRACTIVE_DITHER_1,
+    TF_SUBTRACTIVE_DITHER_2,
+    TF_TILE_AXES,
+    tf_codec,
+    tf_dither_method,
+    tf_stream_column,
+    tf_tile_number,
+    tf_tiling,
+    tf_tile_trouble,
+    tf_tile_cache,
+    tf_tile_cache_free,
+    tf_tile_cache_info,
+    tf_tile_cache_new,
+    tf_tile_cache_numbers,
+    tf_tile_windows,
+    tf_tile_keeping,
+    tf_read_tiles,
+    tf_fill,
 )
 
-from torchfits.errors import FitsIOError, os_error
+from torchfits.errors import FitsFormatError, FitsIOError, os_error
 
 # the numbers by which the kernels know element types; the names are torch's
 TYPES = {
@@ -365,6 +390,7 @@ cdef int _check(tf_outcome outcome, str doing) except -1:
 
 
 include "_images.pxi"
+include "_tiled_images.pxi"
 include "_tables.pxi"
 include "_codecs.pxi"
 include "_files.pxi"

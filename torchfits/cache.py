@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import multiprocessing
 import os
 import resource
 import threading
@@ -14,7 +15,7 @@ from typing import NamedTuple, TypeVar
 
 from torchfits import layout
 from torchfits._core import Handle, after_fork
-from torchfits._direct import File, HduIndex, memory_clear
+from torchfits._direct import File, HduIndex, TileCache, memory_clear
 from torchfits.errors import FitsError, FitsFormatError, FitsIOError, FitsUnsupported, os_error
 from torchfits.source import FileSource, InflatedSource, Path, file_path, identity, open_source
 
@@ -53,6 +54,7 @@ class OpenFile:
         self._lock = threading.RLock()
         self._handle: Handle | None = None
         self._alone: tuple[int, Handle] | None = None  # of a copy of one HDU, by its index
+        self.tiles = TileCache()
         self._closed = False
         _files.add(weakref.ref(self, _files.discard))
 
@@ -235,6 +237,8 @@ class OpenFile:
         self._lock = threading.RLock()
         self._index.after_fork()
         self.source.after_fork()
+        self.tiles.abandon()
+        self.tiles = TileCache()
         if self._alone is not None:
             self._alone[1].abandon()
             self._alone = None
@@ -310,6 +314,51 @@ def cache_info() -> CacheInfo:
     """
     with _lock:
         return CacheInfo(_hits, _misses, _limit, len(_open))
+
+
+class TileCacheInfo(NamedTuple):
+    """What `tile_cache_info` reports, of all open files together."""
+
+    hits: int
+    misses: int
+    tiles: int
+    bytes: int
+    limit: int  # bytes a file
+
+
+_tile_bytes = 32 << 20
+
+
+def tile_cache_bytes() -> int:
+    """How many bytes of decoded tiles an open file may keep; in a worker process an eighth of the limit."""
+    return _tile_bytes if multiprocessing.parent_process() is None else _tile_bytes // 8
+
+
+def tile_cache_limit(size: int) -> None:
+    """Keep at most `size` bytes of decoded tiles of each open file; 0 keeps none.
+
+    Tiles are kept of compressed images of which parts are read more than once, so that windows that share
+    tiles decode them once. A process that another one started, as a DataLoader's worker, keeps an eighth.
+
+    Example:
+        >>> torchfits.tile_cache_limit(torchfits.tile_cache_info().limit)
+    """
+    global _tile_bytes
+    if isinstance(size, bool) or not isinstance(size, int) or size < 0:
+        raise ValueError(f"tile_cache_limit takes a number of bytes from 0, not {size!r}")
+    _tile_bytes = size
+
+
+def tile_cache_info() -> TileCacheInfo:
+    """Hits and misses of decoded tiles in the files that are open in this process, how many are kept, and the limit.
+
+    Example:
+        >>> torchfits.tile_cache_info().bytes
+        0
+    """
+    told = [file.tiles.info() for file in filter(None, [known() for known in list(_files)])]
+    hits, misses, tiles, size = (sum(each) for each in zip((0, 0, 0, 0), *told, strict=True))
+    return TileCacheInfo(hits, misses, tiles, size, tile_cache_bytes())
 
 
 def cache_clear() -> None:

@@ -11,7 +11,14 @@ import torch
 
 from torchfits import compression
 from torchfits._core import MAX_COMPRESSED_AXES, MAX_SUBSET_AXES
-from torchfits._direct import Conversion, read_cutouts, read_section
+from torchfits._direct import (
+    Conversion,
+    TileCache,
+    read_cutouts,
+    read_section,
+    read_tiled_cutouts,
+    read_tiled_section,
+)
 from torchfits._tensors import (
     CODES,
     OTHER_SIGN,
@@ -31,10 +38,12 @@ from torchfits._tensors import (
     threads,
     value_dtype,
 )
+from torchfits.cache import tile_cache_bytes
 from torchfits.errors import FitsError, FitsFormatError, FitsUnsupported
 from torchfits.hdu import HDU
 from torchfits.header import Header
 from torchfits.layout import ImageLayout, Section, TileLayout, axes_of, resolve_section, split_ranges
+from torchfits.tiles import tiling_of
 
 
 class ImageHDU(HDU):
@@ -60,7 +69,8 @@ class ImageHDU(HDU):
         asked = self._parent._engine
         if asked != "auto":
             return asked
-        return "cfitsio" if self._hdu.compressed else "direct"
+        tiles = self._tiles() if self._hdu.compressed else None
+        return "cfitsio" if tiles is not None and tiles.odd else "direct"
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -235,11 +245,11 @@ class ImageHDU(HDU):
         """Nothing is allocated on a header's word: the bytes must be there and hold the pixels."""
         file, tiles = self._parent._opened(), self._tiles()
         file.check_data(self._hdu)
-        if self.engine == "direct" and tiles is not None:
-            raise FitsUnsupported(f"the direct engine reads no {tiles.codec} tiles yet; use engine='auto'")
+        if self.engine == "direct" and tiles is not None and tiles.odd:
+            raise FitsUnsupported(f"our own codecs read no {tiles.odd}; use engine='auto'")
         if self.engine == "cfitsio" and self._hdu.kind == "groups":
             raise FitsUnsupported("cfitsio reads no random groups here; use engine='auto'")
-        if tiles is not None and ranges is not None:
+        if tiles is not None and ranges is not None and self.engine == "cfitsio":
             compression.check_streams(file.source, self._hdu, tiles, ranges)
 
     # -- the direct engine
@@ -254,7 +264,18 @@ class ImageHDU(HDU):
         if self.engine == "cfitsio":
             self._read_by_cfitsio(ranges, raw, tensor)
             return
-        image, hdu, parent = self._image(), self._hdu, self._parent
+        image, hdu, parent, tiles = self._image(), self._hdu, self._parent, self._tiles()
+        if tiles is not None:
+            whole = [range(length) for length in image.shape]
+            read_tiled_section(
+                parent._opened().where(hdu),
+                tiling_of(hdu, tiles, CODES[tensor.dtype], raw),
+                ranges,
+                *address(tensor),
+                None if ranges == whole else self._keep(tensor.dtype, raw),
+                threads(),
+            )
+            return
         read_section(
             parent._opened().where(hdu),
             self._conversion(tensor.dtype, raw),
@@ -265,23 +286,33 @@ class ImageHDU(HDU):
             parent._mmap,
         )
 
+    def _keep(self, dtype: torch.dtype, raw: bool) -> tuple[TileCache, object, int]:
+        return self._parent._opened().tiles, (self.index, dtype, raw), tile_cache_bytes()
+
     def _read_windows(
         self, corners: torch.Tensor, window: tuple[int, int], outside: bytes | None, tensor: torch.Tensor
     ) -> None:
-        image, hdu = self._image(), self._hdu
+        image, hdu, tiles = self._image(), self._hdu, self._tiles()
         *leading, rows, columns = image.shape
-        where = self._parent._opened().where(hdu)
-        done = read_cutouts(
-            where,
-            self._conversion(tensor.dtype, raw=False),
-            (hdu.data_start, math.prod(leading), rows, columns),
-            (corners.data_ptr(), len(corners)),
-            window,
-            outside,
-            *address(tensor),
-            threads(),
-            self._parent._mmap,
-        )
+        where, positions = self._parent._opened().where(hdu), (corners.data_ptr(), len(corners))
+        if tiles is not None:
+            tiling = tiling_of(hdu, tiles, CODES[tensor.dtype], raw=False)
+            keep = self._keep(tensor.dtype, raw=False)
+            done = read_tiled_cutouts(
+                where, tiling, positions, window, outside, *address(tensor), keep, threads()
+            )
+        else:
+            done = read_cutouts(
+                where,
+                self._conversion(tensor.dtype, raw=False),
+                (hdu.data_start, math.prod(leading), rows, columns),
+                positions,
+                window,
+                outside,
+                *address(tensor),
+                threads(),
+                self._parent._mmap,
+            )
         if not done:
             raise _no_fill(tensor.dtype)
 

@@ -98,9 +98,14 @@ class TileLayout:
     counts: tuple[int, ...]  # tiles along each axis
     block_size: int
     byte_pix: int
+    smooth: int
     quantized: bool
+    method: str  # of the dithering of quantized tiles
+    zdither0: int
     table: TableLayout
     columns: dict[str, Column]  # by name in capitals
+    same: dict[str, float]  # ZSCALE, ZZERO and ZBLANK that are those of all tiles
+    odd: str  # why only cfitsio reads it; '' where our own codecs do
 
 
 @dataclass(slots=True)
@@ -404,13 +409,30 @@ def tile_layout(hdu: Hdu) -> TileLayout:
     if header.get("ZQUANTIZ") == "NONE" and (bitpix > 0 or codec not in ("GZIP_1", "GZIP_2")):
         # cfitsio would take the integers for floats
         raise at_card(header, "ZQUANTIZ", f"ZQUANTIZ = 'NONE' with {codec} and ZBITPIX {bitpix}")
-    quantized = bitpix < 0 and ("ZSCALE" in columns or "ZSCALE" in header)
+    scaled = "ZSCALE" in columns or "ZSCALE" in header
+    quantized = bitpix < 0 and scaled
     if bitpix < 0 and not quantized and codec not in ("GZIP_1", "GZIP_2", "NOCOMPRESS"):
         raise FitsFormatError(f"{codec} compresses integers; floats need ZSCALE and ZZERO")
-    if quantized and (method := _text(header, "ZQUANTIZ", "NO_DITHER")) not in ("NO_DITHER", "NONE"):
+    method, zdither0 = _text(header, "ZQUANTIZ", "NO_DITHER"), 1
+    if quantized and method not in ("NO_DITHER", "NONE"):
         if method not in ("SUBTRACTIVE_DITHER_1", "SUBTRACTIVE_DITHER_2"):
             raise FitsUnsupported(f"ZQUANTIZ = {method!r} is no quantization that is known")
-        integer(header, "ZDITHER0", 1, 10000, 1)
+        zdither0 = integer(header, "ZDITHER0", 1, 10000, 1)
+    same: dict[str, float] = {}
+    if quantized:
+        same = {name: _number(header, name, 0) for name in ("ZSCALE", "ZZERO") if name in header}
+        for name in ("ZBLANK", "BLANK"):
+            if name in header and "ZBLANK" not in same:
+                same["ZBLANK"] = integer(header, name, -MAX_OFFSET, MAX_OFFSET)
+    odd = ""
+    if scaled and (not quantized or method == "NONE"):
+        odd = "ZSCALE where no pixels are quantized"
+    elif "ZBLANK" in columns and not quantized:
+        odd = "a column ZBLANK where no pixels are quantized"
+    elif quantized and codec == "NOCOMPRESS":
+        odd = "NOCOMPRESS of quantized pixels"
+    elif len(axes) > 16:
+        odd = "more than 16 axes"
     blank_keyword = "ZBLANK" if "ZBLANK" in header else "BLANK"
     image = _scaled_image(header, bitpix, _image_shape(axes, None), blank_keyword)
     return TileLayout(
@@ -420,10 +442,20 @@ def tile_layout(hdu: Hdu) -> TileLayout:
         tuple(reversed(counts)),
         block_size,
         byte_pix,
+        _smooth(header) if codec == "HCOMPRESS_1" else 0,
         quantized,
+        method,
+        zdither0,
         table,
         columns,
+        same,
+        odd,
     )
+
+
+def _smooth(header: Header) -> int:
+    """SMOOTH of HCOMPRESS_1, which cfitsio takes by position whatever its name is."""
+    return integer(header, "ZVAL2", 0, 1 << 16, 0)
 
 
 def _rice_options(header: Header) -> tuple[int, int]:

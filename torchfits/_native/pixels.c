@@ -27,6 +27,7 @@ typedef struct {
     void (*swap_in_place[4])(void *pixels, size_t n, uint64_t flip);
     void (*scale[TF_TYPES][2])(void *to, const void *from, size_t n, const tf_conversion *c);
     void (*cast[TF_TYPES][TF_TYPES])(void *to, const void *from, size_t n);
+    void (*scale_doubles[2])(void *to, const double *from, size_t n, double scale, double zero);
 } kernels;
 
 static inline float real32(uint32_t bits)
@@ -206,6 +207,16 @@ static void gather(void *to, const uint8_t *from, size_t stride, size_t width, s
     }
 }
 
+/* scaled numbers pass through double, unless a narrow real is all that is wanted */
+static tf_type middle_of(const tf_conversion *c)
+{
+    if (!c->scaled)
+        return c->values;
+    if (c->wanted == TF_F16 || c->wanted == TF_BF16)
+        return TF_F32;
+    return is_real(c->wanted) ? c->wanted : TF_F64;
+}
+
 void tf_convert(const tf_conversion *c, void *to, const void *be_from, size_t stride, size_t n)
 {
     const kernels *k = best();
@@ -213,11 +224,7 @@ void tf_convert(const tf_conversion *c, void *to, const void *be_from, size_t st
     const uint64_t flip = flip_of(c);
     const uint8_t *from = be_from;
     uint8_t *out = to;
-    /* scaled numbers pass through double, unless a narrow real is all that is wanted */
-    const tf_type middle = !c->scaled                                               ? c->values
-                           : c->wanted == TF_F16 || c->wanted == TF_BF16            ? TF_F32
-                           : is_real(c->wanted)                                     ? c->wanted
-                                                                                    : TF_F64;
+    const tf_type middle = middle_of(c);
     uint64_t gathered[PIECE], values[PIECE];
     /* words in a file lie anywhere; the loops may want them aligned */
     const int copy = stride != width || (uintptr_t)from % width != 0;
@@ -240,6 +247,77 @@ void tf_convert(const tf_conversion *c, void *to, const void *be_from, size_t st
         if (target == values)
             k->cast[middle][c->wanted](out, values, count);
         from += count * stride;
+        out += count * wanted_width;
+        n -= count;
+    }
+}
+
+/* Numbers of `width` bytes with their sign bits changed, wherever they lie. */
+static void flip_signs(void *to, const void *from, size_t n, size_t width)
+{
+    const uint64_t one = (uint64_t)1 << (8 * width - 1);
+    const uint64_t signs = width == 8 ? one : one * (~(uint64_t)0 / (((uint64_t)1 << (8 * width)) - 1));
+    const uint8_t *in = from;
+    uint8_t *out = to;
+    for (size_t left = n * width, bytes; left > 0; left -= bytes, in += bytes, out += bytes) {
+        uint64_t word = 0;
+        bytes = left < sizeof word ? left : sizeof word;
+        memcpy(&word, in, bytes);
+        word ^= signs;
+        memcpy(out, &word, bytes);
+    }
+}
+
+/* NaN where the stored integer is the null value. */
+static void put_nulls(const tf_conversion *c, void *reals, tf_type type, const void *from, size_t n)
+{
+    int64_t integers[PIECE];
+    best()->cast[c->stored][TF_I64](integers, from, n);
+    for (size_t i = 0; i < n; i++) {
+        if (integers[i] == c->blank && type == TF_F32)
+            ((float *)reals)[i] = NAN;
+        else if (integers[i] == c->blank)
+            ((double *)reals)[i] = NAN;
+    }
+}
+
+void tf_convert_native(const tf_conversion *c, void *to, const void *from, size_t n)
+{
+    const kernels *k = best();
+    const size_t width = tf_width(c->stored), wanted_width = tf_width(c->wanted);
+    const tf_type middle = middle_of(c);
+    const uint64_t flip = flip_of(c);
+    const uint8_t *in = from;
+    uint8_t *out = to;
+    double doubles[PIECE];
+    uint64_t values[PIECE];
+
+    if (!flip && !c->scaled && c->values == c->wanted) {
+        if (to != from)
+            memcpy(to, from, n * width);
+        return;
+    }
+    if (flip && c->values == c->wanted) {
+        flip_signs(to, from, n, width);
+        return;
+    }
+    while (n > 0) {
+        const size_t count = n < PIECE ? n : PIECE;
+        const void *middles = in;
+        if (c->scaled) {
+            void *target = middle == c->wanted ? (void *)out : (void *)values;
+            k->cast[c->stored][TF_F64](doubles, in, count);
+            k->scale_doubles[middle == TF_F64](target, doubles, count, c->scale, c->zero);
+            if (c->has_blank)
+                put_nulls(c, target, middle, in, count);
+            middles = target;
+        } else if (flip) {
+            flip_signs(values, in, count, width);
+            middles = values;
+        }
+        if (middle != c->wanted)
+            k->cast[middle][c->wanted](out, middles, count);
+        in += count * width;
         out += count * wanted_width;
         n -= count;
     }

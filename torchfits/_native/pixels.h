@@ -45,6 +45,10 @@ void tf_swap_in_place(const tf_conversion *c, void *pixels, size_t n);
 /* n pixels, `stride` bytes apart, to n elements at `to`, which must not overlap them. */
 void tf_convert(const tf_conversion *c, void *to, const void *be_from, size_t stride, size_t n);
 
+/* The same of n stored numbers in the host's byte order, aligned. Where nothing but the sign changes, to == from will
+ * do too. */
+void tf_convert_native(const tf_conversion *c, void *to, const void *from, size_t n);
+
 /* n numbers of the host to another type. */
 void tf_cast(tf_type to_type, void *to, tf_type from_type, const void *from, size_t n);
 

@@ -103,6 +103,20 @@ SCALE_REAL(scale_f32_f64, uint32_t, real32, BIG32, double)
 SCALE_REAL(scale_f64_f32, uint64_t, real64, BIG64, float)
 SCALE_REAL(scale_f64_f64, uint64_t, real64, BIG64, double)
 
+static void KERNEL(scale_doubles_f32)(void *to, const double *from, size_t n, double scale, double zero)
+{
+    float *restrict out = to;
+    for (size_t i = 0; i < n; i++)
+        out[i] = (float)(from[i] * scale + zero);
+}
+
+static void KERNEL(scale_doubles_f64)(void *to, const double *from, size_t n, double scale, double zero)
+{
+    double *restrict out = to;
+    for (size_t i = 0; i < n; i++)
+        out[i] = from[i] * scale + zero;
+}
+
 /* one row of the table of casts: from `source` to every type that is not its own */
 #define CAST(name, source, target, expression)                                                                        \
     static void KERNEL(name)(void *to, const void *from, size_t n)                                                    \
@@ -177,6 +191,7 @@ static const kernels KERNEL(kernels) = {
             [TF_F32] = {KERNEL(scale_f32_f32), KERNEL(scale_f32_f64)},
             [TF_F64] = {KERNEL(scale_f64_f32), KERNEL(scale_f64_f64)},
         },
+    .scale_doubles = {KERNEL(scale_doubles_f32), KERNEL(scale_doubles_f64)},
     .cast =
         {
             [TF_U8] = CAST_ROW(u8),
