@@ -45,7 +45,9 @@ lint: dev
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest --mypy-config-file pyproject.toml $(MODULES)
 	PATH="$(abspath $(BIN)):$$PATH" cython-lint $(wildcard torchfits/*.px[ydi])
-	for file in $(NATIVE); do $(CC) -std=c99 -O2 -Wall -Wextra -Werror -c -o /dev/null $$file || exit 1; done
+	inside=$$($(PYTHON) vendor/build.py zlib libdeflate) && for file in $(NATIVE); do \
+	  $(CC) -std=c99 -O2 -Wall -Wextra -Werror $$inside -c -o /dev/null $$file || exit 1; \
+	done
 
 bench: dev
 	$(BIN)/python -m pip install -q --no-build-isolation -e '.[bench]'

@@ -1,4 +1,4 @@
-"""The extension modules: Cython and C, with cfitsio, wcslib and zlib inside. The rest: pyproject.toml."""
+"""The extension modules: Cython and C, with cfitsio, libdeflate, wcslib and zlib inside. The rest: pyproject.toml."""
 
 from __future__ import annotations
 
@@ -27,7 +27,11 @@ if SANITIZE:
     LINK += ["-fsanitize=address,undefined"]
 
 # extension -> the vendored libraries inside, in the order in which they are linked
-INSIDE = {"torchfits._core": ["cfitsio", "zlib"], "torchfits._wcs": ["wcslib"]}
+INSIDE = {
+    "torchfits._core": ["cfitsio", "zlib"],
+    "torchfits._direct": ["libdeflate", "zlib"],
+    "torchfits._wcs": ["wcslib"],
+}
 
 TILES = "torchfits/_native/tile_check.c"
 NATIVE = sorted(set(glob("torchfits/_native/*.c")) - {TILES})
@@ -73,6 +77,7 @@ class Build(build_ext):
             extension.extra_compile_args = [*COMPILE, *extension.extra_compile_args]
             extension.extra_link_args = [*LINK, *extension.extra_link_args]
             for library in (libraries[name] for name in INSIDE.get(extension.name, ())):
+                extension.define_macros += [(macro, None) for macro in library.macros]
                 extension.include_dirs += library.include_dirs
                 extension.extra_objects += library.archives
                 extension.extra_link_args += library.link_args

@@ -265,6 +265,32 @@ cdef extern from "_native/heap.h" nogil:
     tf_outcome tf_read_heap(const tf_source *source, const tf_heap *heap, const int64_t *descriptors,
                             const int64_t *ends, int64_t n, void *to, int threads)
 
+cdef extern from "_native/deflate.h" nogil:
+    ctypedef struct tf_inflater:
+        pass
+
+    ctypedef struct tf_deflater:
+        pass
+
+    ctypedef enum tf_inflated:
+        TF_INFLATED, TF_INFLATE_FULL, TF_INFLATE_BAD
+
+    int TF_DEFLATE_BEST
+    int TF_DEFLATE_LEVEL
+    const char *tf_inflater_library(int i)
+    tf_inflater *tf_inflater_new(const char *library)
+    void tf_inflater_free(tf_inflater *inflater)
+    const char *tf_inflate(tf_inflater *inflater, const uint8_t *stream, size_t size, uint8_t *to, size_t n)
+    tf_inflated tf_inflate_file(tf_inflater *inflater, const uint8_t *file, size_t size, uint8_t *to, size_t room,
+                                size_t *taken, size_t *made)
+    tf_deflater *tf_deflater_new(int level)
+    void tf_deflater_free(tf_deflater *deflater)
+    size_t tf_deflate_room(size_t n)
+    int64_t tf_deflate(tf_deflater *deflater, const uint8_t *bytes, size_t n, uint8_t *to, size_t room)
+    void tf_shuffle(const uint8_t *numbers, size_t n, int width, uint8_t *to)
+    void tf_unshuffle(const uint8_t *shuffled, size_t n, int width, uint8_t *to)
+
+
 cdef extern from "_native/rice.h" nogil:
     uint64_t tf_rice_least(uint64_t n, int width, uint64_t block)
     const char *tf_rice_decode(const uint8_t *stream, size_t size, int width, uint64_t block, uint8_t *to,

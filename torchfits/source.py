@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
-from torchfits._direct import File
+from torchfits._direct import DEFLATE_BEST, File, inflate_file
 from torchfits.errors import FitsError, FitsFormatError, FitsIOError, FitsUnsupported, os_error
 
 Path = str | bytes | os.PathLike
@@ -17,6 +17,10 @@ Path = str | bytes | os.PathLike
 Identity = tuple[int, int, int, int]
 
 _PIECE = 1 << 20
+# so much is inflated for the first header
+_FIRST = 1 << 16
+# a gzip file is inflated at once, which is faster, where it makes so little, or so many times what is asked for
+_SMALL, _AHEAD = 1 << 18, 4
 
 
 def file_path(path: Path) -> str | bytes:
@@ -107,22 +111,27 @@ class FileSource:
 class InflatedSource:
     """A gzip (any number of members) or bzip2 file, inflated into memory only as far as was read.
 
-    A damaged or cut stream ends the bytes where the damage is; `damage` says so. Inflating stops
-    with FitsUnsupported at a quarter of the machine's memory.
+    A gzip file of which much is wanted is inflated at once. Whatever stands in the way of that, a damaged or cut
+    stream ends the bytes where the damage is; `damage` says so. Inflating stops with FitsUnsupported at a quarter
+    of the machine's memory.
     """
 
-    def __init__(self, file: FileSource, new_inflater: Callable[[], Any]):
+    def __init__(self, file: FileSource, new_inflater: Callable[[], Any], at_once: bool):
         self.path = file.path
         self.identity = file.identity
         self._file = file
         self._new_inflater = new_inflater
         self._limit = _memory_limit()
+        self._at_once = at_once
+        self._too_small = 0  # all of it is more than this
         self.damage: str | None = None
         self._inflater = new_inflater()
         self._position = 0  # in the compressed file
         self._rest = b""  # read, not inflated yet
+        self._pieces: list[bytes] = []  # inflated
+        self._ended = False  # there are no more
         self._data = b""
-        self._done = False
+        self._done = False  # the data are all there is
         self._lock = threading.Lock()
 
     def read(self, offset: int, count: int) -> bytes:
@@ -144,36 +153,60 @@ class InflatedSource:
         """The inflated bytes, at least up to `end` where the stream has that many."""
         if end > len(self._data) and not self._done:
             with self._lock:
-                self._inflate(end)
+                if end > len(self._data) and not self._done:
+                    self._inflate(end)
         return self._data
 
     def _inflate(self, end: int) -> None:
+        whole = self._whole(end) if self._at_once else None
+        data = self._further(end) if whole is None else whole
+        # part of an old file and part of a new one are no file
+        self._file.check_unchanged()
+        self._data, self._done = data, self._ended or whole is not None
+        self._pieces = [] if self._done else [data]
+
+    def _whole(self, end: int) -> bytes | None:
+        """All that the file makes; None where that is too much for what is asked, or the file is not sound."""
+        size = self._file.size
+        most = min(self._limit, max(_AHEAD * end, _SMALL), DEFLATE_BEST * size)
+        # the last four bytes say what the last member makes, in the ordinary case the only one
+        hint = int.from_bytes(self._file.read(size - 4, 4), "little")
+        if max(hint, size) > most or most < 2 * self._too_small:
+            return None
+        try:
+            data = inflate_file(self._file.read(0, size), hint if hint >= size else 2 * size, most)
+        except ValueError:
+            self._at_once = False  # piece by piece it is seen how far it is sound
+            return None
+        if data is None:
+            self._too_small = most
+        return data
+
+    def _further(self, end: int) -> bytes:
+        """What there is already and some more, piece by piece, each of which is kept whatever happens to the next."""
         # growing by half keeps the copying linear when headers are read block by block
-        goal = max(end, len(self._data) * 3 // 2, _PIECE)
-        pieces, have = [self._data], len(self._data)
-        while have < goal and not self._done:
+        goal = max(end, len(self._data) * 3 // 2, _FIRST)
+        have = sum(map(len, self._pieces))
+        while have < goal and not self._ended:
             if have > self._limit:
                 raise FitsUnsupported(
                     f"inflates to more than {self._limit} bytes, a quarter of this machine's memory; "
                     "decompress the file on disk first",
                     path=self.path,
                 )
-            piece = self._next_piece()
-            pieces.append(piece)
+            piece = self._next_piece(min(goal - have, _PIECE))
+            self._pieces.append(piece)
             have += len(piece)
-        # part of an old file and part of a new one are no file
-        self._file.check_unchanged()
-        self._data = b"".join(pieces)
+        return b"".join(self._pieces)
 
-    def _next_piece(self) -> bytes:
+    def _next_piece(self, most: int) -> bytes:
         if self._inflater.eof:  # another member, or padding after the last one
-            self._rest = self._inflater.unused_data
-            if not self._rest.strip(b"\0"):
-                self._rest = self._file.read(self._position, _PIECE)
-                self._position += len(self._rest)
-            self._rest = self._rest.lstrip(b"\0")
+            self._rest = self._inflater.unused_data.lstrip(b"\0")
+            while not self._rest and (piece := self._file.read(self._position, _PIECE)):
+                self._rest = piece.lstrip(b"\0")
+                self._position += len(piece)
             if not self._rest:
-                self._done = True
+                self._ended = True
                 return b""
             self._inflater = self._new_inflater()
         pending = self._rest
@@ -181,13 +214,13 @@ class InflatedSource:
             pending = self._file.read(self._position, 1 << 16)
             self._position += len(pending)
             if not pending:
-                self._done = True
+                self._ended = True
                 self.damage = "the compressed stream is cut short"
                 return b""
         try:
-            piece = self._inflater.decompress(pending, _PIECE)
+            piece = self._inflater.decompress(pending, most)
         except (zlib.error, OSError, ValueError) as error:
-            self._done = True
+            self._ended = True
             self.damage = f"the compressed stream is damaged: {error}"
             return b""
         # zlib hands back what the output limit left over, bz2 keeps it
@@ -196,7 +229,7 @@ class InflatedSource:
 
     def after_fork(self) -> None:
         """Start from the beginning: another thread of the parent may have been inflating."""
-        self.__init__(self._file, self._new_inflater)  # type: ignore[misc]
+        self.__init__(self._file, self._new_inflater, self._at_once)  # type: ignore[misc]
 
     def close(self) -> None:
         """Give the file back; a second call does nothing."""
@@ -226,9 +259,9 @@ def open_source(path: str | bytes) -> Source:
         if not magic:
             raise FitsFormatError("the file is empty", path=file.path, offset=0)
         if magic[:2] == b"\x1f\x8b":
-            return InflatedSource(file, lambda: zlib.decompressobj(wbits=31))
+            return InflatedSource(file, lambda: zlib.decompressobj(wbits=31), at_once=True)
         if magic[:3] == b"BZh":
-            return InflatedSource(file, bz2.BZ2Decompressor)
+            return InflatedSource(file, bz2.BZ2Decompressor, at_once=False)
         for start, name in ((b"\x1f\x9d", "compress (.Z)"), (b"PK\3\4", "zip"), (b"\xfd7zX", "xz")):
             if magic.startswith(start):
                 raise FitsUnsupported(f"a {name} file; decompress it first", path=file.path)

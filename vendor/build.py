@@ -1,6 +1,7 @@
 """Fetch the pinned C libraries and compile them into static archives with hidden symbols.
 
-    python vendor/build.py            # what the build of the extensions does first
+    python vendor/build.py                   # what the build of the extensions does first
+    python vendor/build.py zlib libdeflate   # the arguments by which our C finds and links these
 
 `SOURCES` holds the pins. A tarball comes from the first of these that has it, and its sha256 decides:
 
@@ -9,9 +10,10 @@
 3. the upstream URL,
 4. Debian's source package, through apt-get with package lists of our own.
 
-Where none has it, the library of the system is used (pkg-config), and that is said loudly. What is
-compiled lies in build/vendor/NAME-VERSION-KEY; the key is made of the source, the compiler and the flags, so
-nothing is fetched or compiled twice. Needs the standard library alone, a C compiler and `ar`.
+Where none has it, the library of the system is used (pkg-config), and that is said loudly; of libdeflate,
+where the system has none either, it is said as loudly that zlib does its work. What is compiled lies in
+build/vendor/NAME-VERSION-KEY; the key is made of the source, the compiler and the flags, so nothing is fetched
+or compiled twice. Needs the standard library alone, a C compiler and `ar`.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ import sysconfig
 import tarfile
 import tempfile
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -54,17 +56,19 @@ class Source:
     needs: tuple[str, ...] = ()  # libraries whose headers it includes
     url: str | None = None
     generated: tuple[str, str] | None = None  # file name and text of what `configure` would write
+    instead: str | None = None  # what our C does where the library is nowhere to be had; None: it cannot do without
 
 
 @dataclass(frozen=True)
 class Library:
-    """A library to link with: its archive, or the arguments that name the system's."""
+    """A library to link with: its archive, or the arguments that name the system's; or that there is none."""
 
     version: str
     where: str
-    include_dirs: tuple[str, ...]
+    include_dirs: tuple[str, ...] = ()
     archives: tuple[str, ...] = ()
     link_args: tuple[str, ...] = ()
+    macros: tuple[str, ...] = ()  # by which our C knows that it is there
 
 
 class BuildError(Exception):
@@ -88,6 +92,20 @@ SOURCES = {
             sources=("*.c",),
             headers=(".",),
             flags=("-DHAVE_UNISTD_H", "-D_LARGEFILE64_SOURCE=1"),
+        ),
+        # only what reads gzip; it asks the processor what it can at run time
+        Source(
+            name="libdeflate",
+            version="1.14",
+            sha256="89e7df898c37c3427b0f39aadcf733731321a278771d20fc553f92da8d4808ac",
+            debian_file="libdeflate_1.14.orig.tar.gz",
+            pkg_config="libdeflate",
+            sources=(
+                *("lib/deflate_decompress.c", "lib/gzip_decompress.c", "lib/crc32.c", "lib/utils.c"),
+                "lib/*/cpu_features.c",
+            ),
+            headers=(".",),
+            instead="zlib inflates, which takes twice as long",
         ),
         # neither curl nor network drivers nor shared memory: only files and memory are ever opened
         Source(
@@ -151,6 +169,12 @@ SOURCES = {
 
 def say(text: str) -> None:
     print(f"torchfits vendor: {text}", file=sys.stderr, flush=True)
+
+
+def say_loudly(text: str) -> None:
+    say("*" * 72)
+    say(f"WARNING: {text}")
+    say("*" * 72)
 
 
 # ---- fetching
@@ -316,7 +340,7 @@ def build(source: Source, needed: list[Library], sanitize: bool) -> Library:
     if not home.is_dir():
         with nullcontext(given) if given else fetched(source) as found:
             if found is None:
-                return from_system(source)
+                return from_system(source) or without(source)
             tarball, where = found
             say(f"{source.name} {source.version}: {where}; compiling")
             with tempfile.TemporaryDirectory(dir=make(BUILD)) as scratch:
@@ -330,7 +354,27 @@ def build(source: Source, needed: list[Library], sanitize: bool) -> Library:
         where=(home / "origin").read_text().strip(),
         include_dirs=tuple(str(home / "source" / part) for part in source.headers),
         archives=(str(home / f"lib{source.name}.a"),),
+        macros=macros(source),
     )
+
+
+def macros(source: Source) -> tuple[str, ...]:
+    return (f"HAVE_{source.name.upper()}",) if source.instead else ()
+
+
+def without(source: Source) -> Library:
+    """No library, where our C can do without."""
+    if source.instead is None:
+        raise BuildError(
+            f"no source of {source.name} {source.version}, and no {source.pkg_config} on this system: "
+            f"{how_to_name(source)}"
+        )
+    say_loudly(f"{source.name} is nowhere to be had: {source.instead}; {how_to_name(source)}")
+    return Library(version="none", where=f"nowhere to be had: {source.instead}")
+
+
+def how_to_name(source: Source) -> str:
+    return f"name the tarball in TORCHFITS_{source.name.upper()}_TARBALL (sha256 {source.sha256})"
 
 
 def unpack(tarball: Path, tree: Path) -> None:
@@ -362,7 +406,7 @@ def compile_archive(source: Source, tarball: Path, home: Path, flags: list[str])
     includes = [f"-I{tree / part}" for part in source.headers]
 
     def compile_one(file: Path) -> str:
-        target = str(objects / f"{file.stem}.o")
+        target = str(objects / f"{'-'.join(file.relative_to(tree).with_suffix('').parts)}.o")
         run([*compiler(), *flags, *includes, "-c", str(file), "-o", target])
         return target
 
@@ -371,40 +415,51 @@ def compile_archive(source: Source, tarball: Path, home: Path, flags: list[str])
     run([os.environ.get("AR") or "ar", "rcs", str(home / f"lib{source.name}.a"), *compiled])
 
 
-def from_system(source: Source) -> Library:
-    """The library that the system offers through pkg-config."""
+def from_system(source: Source) -> Library | None:
+    """The library that the system offers through pkg-config; None where it has none."""
 
     def ask(what: str) -> list[str]:
         return shlex.split(run(["pkg-config", what, source.pkg_config]).stdout)
 
     if not shutil.which("pkg-config") or run(["pkg-config", source.pkg_config], check=False).returncode:
-        raise BuildError(
-            f"no source of {source.name} {source.version}, and no {source.pkg_config} on this system: "
-            f"name the tarball in TORCHFITS_{source.name.upper()}_TARBALL (sha256 {source.sha256})"
-        )
+        return None
     (version,) = ask("--modversion")
-    say("*" * 72)
-    say(f"WARNING: {source.name} {source.version} cannot be fetched; linking the system's {version} instead")
-    say("*" * 72)
+    say_loudly(f"{source.name} {source.version} cannot be fetched; linking the system's {version} instead")
     return Library(
         version=version,
         where=f"the system's {source.pkg_config} (pkg-config)",
         include_dirs=tuple(word[2:] for word in ask("--cflags-only-I")),
         link_args=tuple(ask("--libs")),
+        macros=macros(source),
     )
 
 
-def libraries(sanitize: bool = False) -> dict[str, Library]:
-    """Every pinned library, built; those that others need come first."""
+def libraries(sanitize: bool = False, wanted: Collection[str] = SOURCES) -> dict[str, Library]:
+    """The pinned libraries, built; those that others need come first, and are to be wanted too."""
     built: dict[str, Library] = {}
     for name, source in SOURCES.items():
-        built[name] = build(source, [built[need] for need in source.needs], sanitize)
+        if name in wanted:
+            built[name] = build(source, [built[need] for need in source.needs], sanitize)
     return built
+
+
+def arguments(library: Library) -> list[str]:
+    """What a compiler is told, to find the library and to link it."""
+    found = [f"-D{macro}" for macro in library.macros]
+    return [*found, *(f"-I{directory}" for directory in library.include_dirs), *library.archives, *library.link_args]
+
+
+def main(wanted: list[str]) -> None:
+    found = libraries(os.environ.get("TORCHFITS_SANITIZE") == "1", wanted or SOURCES)
+    if wanted:
+        print(*(word for name in reversed(found) for word in arguments(found[name])))
+        return
+    for name, library in found.items():
+        print(name, library.version, *library.archives, *library.link_args, f"from {library.where}")
 
 
 if __name__ == "__main__":
     try:
-        for name, library in libraries(sanitize=os.environ.get("TORCHFITS_SANITIZE") == "1").items():
-            print(name, library.version, *library.archives, *library.link_args, f"from {library.where}")
+        main(sys.argv[1:])
     except BuildError as error:
         sys.exit(f"torchfits vendor: error: {error}")
