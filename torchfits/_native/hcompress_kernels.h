@@ -1,0 +1,137 @@
+/* Coefficients and the inverse transform of hcompress.c, in NUMBERs of 32 or 64 bits, written for the compiler to
+ * vectorise. Included once per variant and NUMBER, NAMED(name) naming the two. */
+
+/* 32 coefficients of a row of a quadrant, of whose `planes` the words lie `stride` apart. The signs come one for each
+ * that is not zero. */
+static inline void NAMED(read_piece)(const uint32_t *words, size_t stride, size_t planes, bit_stream *signs, NUMBER *to)
+{
+    static const uint32_t columns[32] = {
+        1u << 31, 1 << 30, 1 << 29, 1 << 28, 1 << 27, 1 << 26, 1 << 25, 1 << 24, 1 << 23, 1 << 22, 1 << 21,
+        1 << 20,  1 << 19, 1 << 18, 1 << 17, 1 << 16, 1 << 15, 1 << 14, 1 << 13, 1 << 12, 1 << 11, 1 << 10,
+        1 << 9,   1 << 8,  1 << 7,  1 << 6,  1 << 5,  1 << 4,  1 << 3,  1 << 2,  1 << 1,  1,
+    };
+    uint32_t set = 0;
+    for (int j = 0; j < 32; j++)
+        to[j] = 0;
+    for (size_t i = 0; i < planes; i++) {
+        const uint32_t word = words[i * stride];
+        set |= word;
+        if (set == 0)
+            continue;
+        for (int j = 0; j < 32; j++)
+            to[j] += to[j] + (NUMBER)((word & columns[j]) != 0);
+    }
+    if (set == 0)
+        return;
+    const uint32_t negative = spread(take(signs, __builtin_popcount(set)), set);
+    for (int j = 0; j < 32; j++) {
+        const NUMBER sign = -(NUMBER)((negative & columns[j]) != 0);
+        to[j] = (to[j] ^ sign) - sign;
+    }
+}
+
+/* All coefficients, in `rows` by `columns`: the quadrants side by side, the signs row by row. */
+static int NAMED(read_values)(const tile *t, bit_stream *signs, void *coefficients)
+{
+    NUMBER *to = coefficients, piece[32];
+    const NUMBER scale = (NUMBER)t->scale;
+    for (size_t i = 0; i < t->rows; i++) {
+        const int below = i >= half(t->rows);
+        for (int k = 0; k < 2; k++) {
+            const quadrant *q = &t->quadrants[2 * below + k];
+            const uint32_t *row = q->bits + (below ? i - half(t->rows) : i) * q->words;
+            for (size_t left = q->columns; left > 0; row++) {
+                const size_t n = left < 32 ? left : 32;
+                NAMED(read_piece)(row, q->rows * q->words, q->planes, signs, n == 32 ? to : piece);
+                if (n < 32)
+                    memcpy(to, piece, n * sizeof *to);
+                for (size_t j = 0; scale > 1 && j < n; j++)
+                    to[j] *= scale;
+                to += n;
+                left -= n;
+            }
+        }
+        if (is_past_end(signs))
+            return -1;
+    }
+    return 0;
+}
+
+/* To a multiple of -mask, a power of two. */
+static inline NUMBER NAMED(rounded)(NUMBER x, NUMBER up, NUMBER down, NUMBER mask)
+{
+    return (x + (x >= 0 ? up : down)) & mask;
+}
+
+static inline NUMBER NAMED(towards_zero)(NUMBER x, NUMBER by)
+{
+    return x >= 0 ? x - by : x + by;
+}
+
+/* How a step rounds: differences of one kind to multiples of 2 * bit, those of both to multiples of bit. */
+typedef struct {
+    NUMBER bit;
+    NUMBER up, down; /* what is added to those of both, positive or negative, before they are cut */
+    int shift;       /* of the results */
+} NAMED(rounding);
+
+/* Two rows of 2n numbers from n sums, and their differences down, across, and both. */
+static void NAMED(invert_rows)(const NUMBER *restrict sums, const NUMBER *restrict down, const NUMBER *restrict across,
+                               const NUMBER *restrict both, NUMBER *restrict upper, NUMBER *restrict lower, size_t n,
+                               NAMED(rounding) r)
+{
+    const NUMBER bit = r.bit, next = 2 * r.bit;
+    for (size_t j = 0; j < n; j++) {
+        const NUMBER c = NAMED(rounded)(both[j], r.up, r.down, -bit), low = c & bit;
+        const NUMBER x = NAMED(towards_zero)(NAMED(rounded)(down[j], bit, bit - 1, -next), low);
+        const NUMBER y = NAMED(towards_zero)(NAMED(rounded)(across[j], bit, bit - 1, -next), low);
+        const NUMBER low_next = (c ^ x ^ y) & next;
+        const NUMBER h = sums[j] + low + (sums[j] >= 0 || low != 0 ? -low_next : low_next);
+        upper[2 * j] = (h - x - y + c) >> r.shift;
+        upper[2 * j + 1] = (h - x + y - c) >> r.shift;
+        lower[2 * j] = (h + x - y - c) >> r.shift;
+        lower[2 * j + 1] = (h + x + y + c) >> r.shift;
+    }
+}
+
+/* At an edge: n pairs from n sums and one difference each, to every other place. */
+static void NAMED(invert_edge)(const NUMBER *sums, const NUMBER *differences, NUMBER *first, NUMBER *second, size_t n,
+                               NAMED(rounding) r)
+{
+    const NUMBER next = 2 * r.bit;
+    for (size_t j = 0; j < n; j++) {
+        const NUMBER d = NAMED(rounded)(differences[j], r.bit, r.bit - 1, -next);
+        const NUMBER h = NAMED(towards_zero)(sums[j], d & next);
+        first[2 * j] = (h - d) >> r.shift;
+        second[2 * j] = (h + d) >> r.shift;
+    }
+}
+
+/* One step of the inverse transform: sums and coefficients become sums of a level with twice the sides, `level` above
+ * the pixels. */
+static void NAMED(invert_step)(const tile *t, int level, const void *coefficients, const void *sums, void *to)
+{
+    const size_t rows = nodes(t->rows, level), columns = nodes(t->columns, level);
+    const size_t pairs = columns / 2, left = half(columns);
+    const NUMBER bit = (NUMBER)1 << level;
+    const NAMED(rounding) r = {bit, bit / 2, level == 0 ? 0 : bit / 2 - 1, level == 0 ? 2 : 1};
+    const NUMBER *sum = sums, *across = (const NUMBER *)coefficients + left;
+    const NUMBER *down = (const NUMBER *)coefficients + half(rows) * t->columns;
+    NUMBER *upper = to;
+
+    for (size_t i = 0; i < rows / 2; i++) {
+        NUMBER *lower = upper + columns;
+        NAMED(invert_rows)(sum, down, across, down + left, upper, lower, pairs, r);
+        if (left > pairs)
+            NAMED(invert_edge)(sum + pairs, down + pairs, upper + 2 * pairs, lower + 2 * pairs, 1, r);
+        sum += left;
+        across += t->columns;
+        down += t->columns;
+        upper += 2 * columns;
+    }
+    if (rows % 2 != 0) {
+        NAMED(invert_edge)(sum, across, upper, upper + 1, pairs, r);
+        if (left > pairs)
+            upper[2 * pairs] = sum[pairs] >> r.shift;
+    }
+}
