@@ -1,33 +1,31 @@
 /* Coefficients and the inverse transform of hcompress.c, in NUMBERs of 32 or 64 bits, written for the compiler to
  * vectorise. Included once per variant and NUMBER, NAMED(name) naming the two. */
 
+/* As many columns as a register holds, and how many make 32. */
+typedef NUMBER NAMED(group) __attribute__((vector_size(VECTOR_BYTES)));
+#define LANES (VECTOR_BYTES / sizeof(NUMBER))
+#define GROUPS (32 / LANES)
+
 /* 32 coefficients of a row of a quadrant, of whose `planes` the words lie `stride` apart. The signs come one for each
- * that is not zero. */
-static inline void NAMED(read_piece)(const uint32_t *words, size_t stride, size_t planes, bit_stream *signs, NUMBER *to)
+ * that is not zero. `column` has the bit of each column. */
+static inline void NAMED(read_piece)(const uint32_t *words, size_t stride, size_t planes,
+                                     const NAMED(group) column[GROUPS], bit_stream *signs, NUMBER *to)
 {
-    static const uint32_t columns[32] = {
-        1u << 31, 1 << 30, 1 << 29, 1 << 28, 1 << 27, 1 << 26, 1 << 25, 1 << 24, 1 << 23, 1 << 22, 1 << 21,
-        1 << 20,  1 << 19, 1 << 18, 1 << 17, 1 << 16, 1 << 15, 1 << 14, 1 << 13, 1 << 12, 1 << 11, 1 << 10,
-        1 << 9,   1 << 8,  1 << 7,  1 << 6,  1 << 5,  1 << 4,  1 << 3,  1 << 2,  1 << 1,  1,
-    };
+    NAMED(group) value[GROUPS] = {{0}};
     uint32_t set = 0;
-    for (int j = 0; j < 32; j++)
-        to[j] = 0;
-    for (size_t i = 0; i < planes; i++) {
-        const uint32_t word = words[i * stride];
-        set |= word;
-        if (set == 0)
-            continue;
-        for (int j = 0; j < 32; j++)
-            to[j] += to[j] + (NUMBER)((word & columns[j]) != 0);
+    for (; planes > 0 && *words == 0; planes--)
+        words += stride;
+    for (; planes > 0; planes--, words += stride) {
+        set |= *words;
+        for (size_t k = 0; k < GROUPS; k++)
+            value[k] += value[k] - (((NUMBER)*words & column[k]) == column[k]);
     }
-    if (set == 0)
-        return;
-    const uint32_t negative = spread(take(signs, __builtin_popcount(set)), set);
-    for (int j = 0; j < 32; j++) {
-        const NUMBER sign = -(NUMBER)((negative & columns[j]) != 0);
-        to[j] = (to[j] ^ sign) - sign;
+    const NUMBER negative = (NUMBER)spread(take(signs, __builtin_popcount(set)), set);
+    for (size_t k = 0; k < GROUPS; k++) {
+        const NAMED(group) sign = (negative & column[k]) == column[k];
+        value[k] = (value[k] ^ sign) - sign;
     }
+    memcpy(to, value, sizeof value);
 }
 
 /* All coefficients, in `rows` by `columns`: the quadrants side by side, the signs row by row. */
@@ -35,6 +33,9 @@ static int NAMED(read_values)(const tile *t, bit_stream *signs, void *coefficien
 {
     NUMBER *to = coefficients, piece[32];
     const NUMBER scale = (NUMBER)t->scale;
+    NAMED(group) column[GROUPS];
+    for (size_t j = 0; j < 32; j++)
+        column[j / LANES][j % LANES] = (NUMBER)((uint32_t)1 << (31 - j));
     for (size_t i = 0; i < t->rows; i++) {
         const int below = i >= half(t->rows);
         for (int k = 0; k < 2; k++) {
@@ -42,7 +43,7 @@ static int NAMED(read_values)(const tile *t, bit_stream *signs, void *coefficien
             const uint32_t *row = q->bits + (below ? i - half(t->rows) : i) * q->words;
             for (size_t left = q->columns; left > 0; row++) {
                 const size_t n = left < 32 ? left : 32;
-                NAMED(read_piece)(row, q->rows * q->words, q->planes, signs, n == 32 ? to : piece);
+                NAMED(read_piece)(row, q->rows * q->words, q->planes, column, signs, n == 32 ? to : piece);
                 if (n < 32)
                     memcpy(to, piece, n * sizeof *to);
                 for (size_t j = 0; scale > 1 && j < n; j++)
@@ -135,3 +136,6 @@ static void NAMED(invert_step)(const tile *t, int level, const void *coefficient
             upper[2 * pairs] = sum[pairs] >> r.shift;
     }
 }
+
+#undef LANES
+#undef GROUPS
