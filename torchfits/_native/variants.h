@@ -1,8 +1,10 @@
 /* Includes the file KERNELS once for every variant of the kernels; in it KERNEL(name) is the variant's own name. HAVE_AVX2
- * says whether there is one for AVX2. */
+ * says whether there is one for AVX2, and VECTOR_BYTES how wide its registers are. */
 #define KERNEL(name) name##_portable
+#define VECTOR_BYTES 16
 #include KERNELS
 #undef KERNEL
+#undef VECTOR_BYTES
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #define HAVE_AVX2 1
@@ -13,8 +15,10 @@
 #pragma GCC target("avx2")
 #endif
 #define KERNEL(name) name##_avx2
+#define VECTOR_BYTES 32
 #include KERNELS
 #undef KERNEL
+#undef VECTOR_BYTES
 #if defined(__clang__)
 #pragma clang attribute pop
 #else
