@@ -28,11 +28,9 @@ from tables import (
 )
 from ztables import compress, funpack, rice_encode, uncompress
 from ztables import fpack as run_fpack
-from ztables import rice_decode as slow_rice
 
 import torchfits
 from torchfits import FitsFormatError, FitsUnsupported, FitsWarning
-from torchfits._direct import rice_decode
 
 pytestmark = pytest.mark.native
 NROWS = 301
@@ -205,57 +203,6 @@ def test_any_table(tmp_path_factory, data):
     sliced = st.builds(slice, st.integers(-200, 200), st.integers(-200, 200), st.integers(1, 99))
     columns = data.draw(st.none() | st.lists(st.integers(0, len(fields) - 1), unique=True).map(sorted))
     check(path, plain, data.draw(st.none() | listed | sliced), columns)
-
-
-# ---------------------------------------------------------------------------- Rice
-
-
-@settings(max_examples=200, deadline=None)
-@given(
-    width=st.sampled_from([1, 2, 4]),
-    steps=st.lists(st.tuples(st.integers(0, 32), st.integers(1, 40)), max_size=8),
-    block=st.sampled_from([1, 8, 16, 32, 64]),
-    seed=st.integers(0, 9),
-)
-def test_rice_of_numbers_of_any_roughness(width, steps, block, seed):
-    rng, number, numbers = random.Random(seed), 0, []
-    for roughness, count in steps:
-        for _ in range(count):
-            number = (number + rng.getrandbits(roughness) - 2**roughness // 2) % 2 ** (8 * width)
-            numbers.append(number)
-    data = b"".join(each.to_bytes(width, "big") for each in numbers)
-    stream = rice_encode(data, width, block)
-    assert slow_rice(stream, len(numbers), width, block) == data
-    assert rice_decode(stream, len(numbers), width, block) == data
-    assert rice_decode(stream + b"more", len(numbers), width, block) == data
-    if numbers:
-        with pytest.raises(ValueError, match="ends before its numbers do"):
-            rice_decode(stream[:-1], len(numbers), width, block)
-
-
-@settings(max_examples=300, deadline=None)
-@given(
-    stream=st.binary(max_size=60),
-    width=st.sampled_from([1, 2, 4]),
-    count=st.integers(0, 200),
-    block=st.integers(1, 64),
-)
-def test_rice_of_any_bytes(stream, width, count, block):
-    try:
-        expected = slow_rice(stream, count, width, block)
-    except (IndexError, ValueError):
-        with pytest.raises(ValueError, match=r"ends before|no encoder"):
-            rice_decode(stream, count, width, block)
-    else:
-        assert rice_decode(stream, count, width, block) == expected
-
-
-def test_rice_of_widths_and_blocks_that_are_none():
-    for width, block in ((3, 32), (8, 32), (0, 32), (4, 0)):
-        with pytest.raises(ValueError, match="width or a block size"):
-            rice_decode(bytes(9), 1, width, block)
-    with pytest.raises(ValueError, match="ends before"):
-        rice_decode(bytes(9), 2**60, 4)
 
 
 # ---------------------------------------------------------------------------- the rest of the interface

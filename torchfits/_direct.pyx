@@ -10,7 +10,7 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, P
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from libc.errno cimport errno as c_errno
-from libc.stdint cimport INT32_MAX, int64_t, uint8_t, uint64_t
+from libc.stdint cimport INT32_MAX, INT64_MAX, int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy, memset
 from posix.unistd cimport close as c_close
 
@@ -60,6 +60,7 @@ from torchfits._kernels cimport (
     TF_NUMBERS,
     TF_REGULAR,
     TF_REMOVED,
+    TF_RICE_TOGETHER,
     TF_SPECIAL,
     TF_SYSTEM,
     TF_TYPES,
@@ -132,7 +133,9 @@ from torchfits._kernels cimport (
     tf_register_place,
     tf_scan_at,
     tf_rice_decode,
+    tf_rice_encode,
     tf_rice_least,
+    tf_rice_room,
     tf_room,
     tf_rows,
     tf_section,
@@ -144,6 +147,7 @@ from torchfits._kernels cimport (
     tf_shuffle,
     tf_source,
     tf_stack,
+    tf_stream,
     tf_texts,
     tf_type,
     tf_unmap,

@@ -159,7 +159,7 @@ cdef int _read_tiles(where, Tiling tiling, tf_tile_windows *windows, size_t size
             last += (window[axes + k] - 1) * windows.pitch[k]
         if window[2 * axes] < 0 or last > <int64_t>size:
             raise ValueError("a window outside the memory")
-    memset(&keeping, 0, sizeof keeping)
+    memset(&keeping, 0, sizeof(keeping))
     if keep is not None:
         cache, key, keeping.most = keep
         keeping.cache = cache.for_another_read(key)

@@ -8,7 +8,9 @@ then of their streams. The standard has the two the other way round; all writers
 
 from __future__ import annotations
 
+import sys
 import zlib
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -42,6 +44,8 @@ _CODECS = ("GZIP_1", "GZIP_2", "RICE_1", "NOCOMPRESS")
 _RICE = "BIJ"
 _SHUFFLED = "IJKED"
 _RICE_BLOCK = 32
+# letters of array.array, by bytes
+_INTEGERS = {1: "b", 2: "h", 4: "i"}
 # no stream makes more of a byte: deflate at its best
 _MOST_PER_BYTE = 1032
 # bytes of small tiles, or of small arrays, that are decoded before our kernels read them
@@ -359,7 +363,10 @@ def _as_bytes(column: torch.Tensor) -> torch.Tensor:
 def _decode(codec: str, stream: memoryview, size: int, number: int) -> _Bytes:
     """The `size` bytes that a stream stands for; ValueError or zlib.error says why 'the stream' does not."""
     if codec == "RICE_1":
-        return rice_decode(stream, size // number, number, _RICE_BLOCK)
+        numbers = array(_INTEGERS[number], rice_decode([stream], size // number, number, _RICE_BLOCK)[0])
+        if sys.byteorder == "little":
+            numbers.byteswap()
+        return numbers.tobytes()
     data = bytes(stream) if codec == "NOCOMPRESS" else _inflate(stream, size)
     if len(data) != size:
         raise ValueError(f"makes {len(data)} bytes, not {size}")

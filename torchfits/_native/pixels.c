@@ -71,13 +71,26 @@ static inline uint16_t bfloat_bits(float x)
 
 #define KERNELS "pixels_kernels.h"
 #include "variants.h"
+#ifdef HAVE_AVX2
+#include <cpuid.h>
+#endif
 
 static const kernels *chosen;
+
+#ifdef HAVE_AVX2
+/* Whether this machine has all that variants.h compiles for. */
+static int has_avx2(void)
+{
+    unsigned a, b, c, d; /* clang 14 cannot be asked for LZCNT */
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2")
+           && __get_cpuid(0x80000001, &a, &b, &c, &d) && (c & bit_LZCNT);
+}
+#endif
 
 const char *tf_variant_name(int i)
 {
 #ifdef HAVE_AVX2
-    if (__builtin_cpu_supports("avx2"))
+    if (has_avx2())
         return i == 0 ? "avx2" : i == 1 ? "portable" : NULL;
 #endif
     return i == 0 ? "portable" : NULL;

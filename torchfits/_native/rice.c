@@ -1,121 +1,258 @@
 #include "rice.h"
 
-/* How blocks of numbers of some width are coded. */
-typedef struct {
-    int plain_bits;  /* of the field that tells, plus one, how many bits of a difference are plain */
-    uint32_t as_is;  /* what it tells where differences are written as they are */
-} block_code;
+#include <string.h>
 
-static int block_code_of(int width, block_code *code)
+#include "pixels.h"
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+/* numbers that the fast way decodes at once; 16 divides the blocks that are in use */
+#define UNIT 16
+
+static const char *const cut = "ends before its numbers do";
+
+int tf_rice_coding_of(int width, tf_rice_coding *coding)
 {
-    static const block_code codes[] = {[1] = {3, 6}, [2] = {4, 14}, [4] = {5, 25}};
+    static const tf_rice_coding codings[] = {[1] = {3, 7}, [2] = {4, 15}, [4] = {5, 26}};
     if (width != 1 && width != 2 && width != 4)
         return -1;
-    *code = codes[width];
+    *coding = codings[width];
     return 0;
 }
 
 uint64_t tf_rice_least(uint64_t n, int width, uint64_t block)
 {
-    block_code code;
-    if (n == 0 || block == 0 || block_code_of(width, &code) != 0)
+    tf_rice_coding coding;
+    if (n == 0 || block == 0 || tf_rice_coding_of(width, &coding) != 0)
         return 0;
     /* the first number, and of each block that it repeats the last one */
-    const uint64_t bits = ((n - 1) / block + 1) * (uint64_t)code.plain_bits;
+    const uint64_t bits = ((n - 1) / block + 1) * (uint64_t)coding.field_bits;
     return (uint64_t)width + bits / 8 + (bits % 8 != 0);
 }
 
 /* ---------------------------------------------------------------------------- bits, the most significant one first */
 
+/* The bits of a stream. `bits` are the next ones, then a one that is not of the stream, then zeros. The byte that `at`
+ * points to is the one that `bits` began with when it was filled: as many bits were taken since as there are zeros. */
 typedef struct {
     const uint8_t *at, *end;
-    uint64_t word; /* the next bits, left-aligned, zeros below them */
-    int have;      /* how many */
-} bit_stream;
+    uint64_t bits;
+} reader;
 
-static void refill(bit_stream *b)
+static inline uint64_t load_word(const uint8_t *at)
 {
-    for (; b->have <= 56 && b->at < b->end; b->have += 8)
-        b->word |= (uint64_t)*b->at++ << (56 - b->have);
+    uint64_t word;
+    memcpy(&word, at, sizeof word);
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    return word;
+#else
+    return __builtin_bswap64(word);
+#endif
+}
+
+/* Behind the end are zeros. */
+static uint64_t load_word_before(const uint8_t *at, const uint8_t *end)
+{
+    if (end - at >= 8)
+        return load_word(at);
+    uint64_t word = 0;
+    for (int shift = 56; at < end; shift -= 8)
+        word |= (uint64_t)*at++ << shift;
+    return word;
+}
+
+static inline uint64_t filled(uint64_t word, unsigned taken)
+{
+    return (word | 1) << taken;
+}
+
+/* Makes `bits` 56 bits at least. */
+static void refill(reader *r)
+{
+    const unsigned taken = (unsigned)__builtin_ctzll(r->bits);
+    r->at += taken / 8;
+    r->bits = filled(load_word_before(r->at, r->end), taken % 8);
+}
+
+/* Whether bits were taken that are behind the end. */
+static int is_past_end(const reader *r)
+{
+    return (r->end - r->at) * 8 < __builtin_ctzll(r->bits);
 }
 
 /* The next n bits, at most 32; -1 where there are not so many. */
-static int take(bit_stream *b, int n, uint32_t *bits)
+static int take(reader *r, unsigned n, uint32_t *bits)
 {
-    if (b->have < n)
-        refill(b);
-    if (b->have < n)
-        return -1;
-    *bits = n == 0 ? 0 : (uint32_t)(b->word >> (64 - n));
-    b->word <<= n;
-    b->have -= n;
-    return 0;
+    refill(r);
+    *bits = (uint32_t)(r->bits >> 32 >> (32 - n));
+    r->bits <<= n;
+    return is_past_end(r) ? -1 : 0;
 }
 
 /* The zeros before the next one, which is taken too; -1 where there is none. */
-static int take_zeros(bit_stream *b, uint64_t *zeros)
+static int take_zeros(reader *r, uint64_t *zeros)
 {
     *zeros = 0;
     for (;;) {
-        if (b->word != 0) {
-            const int n = __builtin_clzll(b->word);
-            *zeros += (uint64_t)n;
-            b->word = b->word << n << 1;
-            b->have -= n + 1;
-            return 0;
+        refill(r);
+        const int before = __builtin_clzll(r->bits);
+        *zeros += (uint64_t)before;
+        if (r->bits << before << 1) {
+            r->bits = r->bits << before << 1;
+            return is_past_end(r) ? -1 : 0;
         }
-        *zeros += (uint64_t)b->have;
-        b->have = 0;
-        refill(b);
-        if (b->have == 0)
+        r->bits <<= before; /* the one is not of the stream */
+        if (is_past_end(r))
             return -1;
     }
 }
 
-/* ---------------------------------------------------------------------------- numbers */
+/* ---------------------------------------------------------------------------- one number after the other */
 
-static void put(uint8_t *to, int width, uint32_t number)
+typedef struct {
+    reader in;
+    uint32_t field; /* of the block */
+    uint32_t last;  /* number */
+    uint8_t *to;
+} decoder;
+
+/* How numbers of the one width are coded and kept. */
+typedef struct {
+    int width;
+    tf_rice_coding coding;
+} kind;
+
+/* Even ones are 0, 1, 2, ..., odd ones -1, -2, ... */
+static inline uint32_t difference(uint32_t code)
 {
-    for (int k = width - 1; k >= 0; k--, number >>= 8)
-        to[k] = (uint8_t)number;
+    return code >> 1 ^ -(code & 1);
 }
 
-const char *tf_rice_decode(const uint8_t *stream, size_t size, int width, uint64_t block, uint8_t *to, size_t n)
+/* The numbers that n codes stand for; what overflows comes round. */
+static inline void put_numbers(decoder *d, int width, const uint32_t *codes, int n)
 {
-    static const char *const cut = "ends before its numbers do";
-    bit_stream b = {stream, stream + size, 0, 0};
-    block_code code;
-    uint32_t number, field, low;
-    uint64_t zeros;
+    uint32_t last = d->last;
+    if (width == 1) {
+        for (int i = 0; i < n; i++)
+            d->to[i] = (uint8_t)(last += difference(codes[i]));
+    } else if (width == 2) {
+        uint16_t *to = (uint16_t *)(void *)d->to;
+        for (int i = 0; i < n; i++)
+            to[i] = (uint16_t)(last += difference(codes[i]));
+    } else {
+        uint32_t *to = (uint32_t *)(void *)d->to;
+        for (int i = 0; i < n; i++)
+            to[i] = last += difference(codes[i]);
+    }
+    d->last = last;
+    d->to += n * width;
+}
 
-    if (block_code_of(width, &code) != 0 || block == 0)
+/* n numbers, at most UNIT, of any block. -1 where the stream ends. */
+static int decode_slowly(decoder *d, const kind *k, int n)
+{
+    uint32_t codes[UNIT] = {0};
+    uint64_t zeros;
+    if (d->field == k->coding.as_is) {
+        for (int i = 0; i < n; i++)
+            if (take(&d->in, 8 * (unsigned)k->width, &codes[i]) != 0)
+                return -1;
+    } else if (d->field != 0) {
+        const unsigned plain = d->field - 1;
+        for (int i = 0; i < n; i++) {
+            if (take_zeros(&d->in, &zeros) != 0 || take(&d->in, plain, &codes[i]) != 0)
+                return -1;
+            codes[i] |= (uint32_t)(zeros << plain);
+        }
+    }
+    put_numbers(d, k->width, codes, n);
+    return 0;
+}
+
+/* ---------------------------------------------------------------------------- UNIT numbers at once */
+
+/* Whether the next UNIT numbers of these streams can be had the fast way, `groups` of codes after one filling each. */
+static int is_plain_sailing(const decoder *d, int count, const kind *k, int *groups)
+{
+    uint32_t longest = 0;
+    for (int i = 0; i < count; i++) {
+        if (d[i].field == 0 || d[i].field == k->coding.as_is)
+            return 0;
+        longest = d[i].field > longest ? d[i].field : longest;
+    }
+    /* of codes that suit the numbers few are longer by more than two bits, and a filling has 56 */
+    *groups = longest <= 4 ? 2 : longest <= 7 ? 3 : longest <= 11 ? 4 : 8;
+    for (int i = 0; i < count; i++)
+        if (d[i].in.end - d[i].in.at < 7 * *groups + 8)
+            return 0;
+    return 1;
+}
+
+/* the bits of 2 to the 65th, and the exponent of codes that begin with a one, minus those of its bits that count zeros */
+#define SCALE ((uint64_t)1088 << 52)
+#define NO_ZEROS 1087
+
+#define INLINED __attribute__((always_inline))
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+
+#define KERNELS "rice_kernels.h"
+#include "variants.h"
+
+typedef int decode_kernel(decoder *decoders, int count, const kind *k, int *bad);
+
+/* ---------------------------------------------------------------------------- streams */
+
+static const char *take_field(decoder *d, const kind *k)
+{
+    if (take(&d->in, (unsigned)k->coding.field_bits, &d->field) != 0)
+        return cut;
+    return d->field > k->coding.as_is ? "has a code that no encoder writes" : NULL;
+}
+
+const char *tf_rice_decode(const tf_stream *streams, int count, int width, uint64_t block, void *const *to, uint64_t n,
+                           int *bad)
+{
+    decode_kernel *decode_unit = decode_unit_portable;
+    decoder decoders[TF_RICE_TOGETHER];
+    kind k = {width, {0, 0}};
+
+#ifdef HAVE_AVX2
+    if (tf_uses_avx2())
+        decode_unit = decode_unit_avx2;
+#endif
+    *bad = 0;
+    if (tf_rice_coding_of(width, &k.coding) != 0 || block == 0)
         return "has a width or a block size that no encoder knows";
     if (n == 0)
         return NULL;
-    if (take(&b, 8 * width, &number) != 0)
-        return cut;
-    for (uint64_t left = 0; n > 0; n--, left--, to += width) {
-        if (left == 0) {
-            left = block;
-            if (take(&b, code.plain_bits, &field) != 0)
-                return cut;
-            if (field > code.as_is + 1)
-                return "has a code that no encoder writes";
+    for (int i = 0; i < count; i++) {
+        const tf_stream *s = &streams[i];
+        decoder *d = &decoders[i];
+        *bad = i;
+        if (s->size < (size_t)width)
+            return cut;
+        *d = (decoder){{s->bytes, s->bytes + s->size, 1}, 0, 0, to[i]};
+        take(&d->in, 8 * (unsigned)width, &d->last);
+    }
+    for (uint64_t left = n; left > 0;) {
+        uint64_t in_block = left < block ? left : block;
+        left -= in_block;
+        for (*bad = 0; *bad < count; ++*bad) {
+            const char *wrong = take_field(&decoders[*bad], &k);
+            if (wrong)
+                return wrong;
         }
-        /* the field is 0 where all numbers are like the last one */
-        if (field == code.as_is + 1) {
-            if (take(&b, 8 * width, &low) != 0)
+        for (; in_block >= UNIT; in_block -= UNIT)
+            if (decode_unit(decoders, count, &k, bad) != 0)
                 return cut;
-        } else if (field != 0) {
-            if (take_zeros(&b, &zeros) != 0 || take(&b, (int)field - 1, &low) != 0)
+        for (*bad = 0; *bad < count; ++*bad)
+            if (decode_slowly(&decoders[*bad], &k, (int)in_block) != 0)
                 return cut;
-            low |= (uint32_t)(zeros << (field - 1));
-        } else {
-            low = 0;
-        }
-        /* even ones are 0, 1, 2, ..., odd ones -1, -2, ...; what overflows comes round */
-        number += low & 1 ? ~(low >> 1) : low >> 1;
-        put(to, width, number);
     }
     return NULL;
 }

@@ -6,11 +6,28 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The fewest bytes that a stream of n numbers of `width` bytes (1, 2 or 4), in blocks of `block`, can have. */
+#include "stream.h"
+
+/* How blocks of numbers of some width are coded. Before each stands a field: 0 where all numbers are like the one
+ * before, else one more than how many bits of each difference are plain. */
+typedef struct {
+    int field_bits;
+    uint32_t as_is; /* what the field says where differences are written as they are; it says no more */
+} tf_rice_coding;
+
+/* That of numbers of `width` bytes, 1, 2 or 4; -1 for others. */
+int tf_rice_coding_of(int width, tf_rice_coding *coding);
+
+/* The fewest bytes that a stream of n numbers of `width` bytes, in blocks of `block`, can have. */
 uint64_t tf_rice_least(uint64_t n, int width, uint64_t block);
 
-/* The n numbers of a stream, to n * width bytes in the byte order of FITS. NULL, or what is wrong, as the end of a
- * sentence that begins with 'the stream '. Bytes after the last number are not looked at. */
-const char *tf_rice_decode(const uint8_t *stream, size_t size, int width, uint64_t block, uint8_t *to, size_t n);
+/* As many streams are decoded at once best: what one waits for, the others use. */
+#define TF_RICE_TOGETHER 4
+
+/* The n numbers of each of up to TF_RICE_TOGETHER streams to n * width bytes at each of `to`, aligned to `width`, in the
+ * host's byte order. NULL, or what is wrong with one of them, streams[*bad], as the end of a sentence about it; then the
+ * others need not be complete. Bytes after the last number are not looked at. */
+const char *tf_rice_decode(const tf_stream *streams, int count, int width, uint64_t block, void *const *to, uint64_t n,
+                           int *bad);
 
 #endif
