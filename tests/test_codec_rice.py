@@ -61,7 +61,9 @@ KINDS = ["flat", "ramp", "calm", "noise", "wild", "waves", "spikes", "rare", "st
 
 def cfitsio_encode(numbers: np.ndarray, block: int) -> bytes:
     width = numbers.itemsize
-    return bytes(Rice1(blocksize=block, bytepix=width, tilesize=numbers.size).encode(numbers.view(f"i{width}")))
+    return bytes(
+        Rice1(blocksize=block, bytepix=width, tilesize=numbers.size).encode(numbers.view(f"i{width}"))
+    )
 
 
 # ---------------------------------------------------------------------------- encoding

@@ -77,7 +77,8 @@ class TableHDU(HDU):
     def read_header(self) -> Header:
         """A copy of the header; of a tile-compressed table, the header of the table it stands for."""
         header = super().read_header()
-        is_tiled = self._hdu.kind == "bintable" and header.get("ZTABLE") is True
+        stored = self._hdu.kind != "bintable" or self._hdu.as_stored
+        is_tiled = not stored and header.get("ZTABLE") is True
         return self._stood_for(header, table_header) if is_tiled else header
 
     def __len__(self) -> int:
