@@ -133,41 +133,59 @@ static void divide(int64_t *coefficients, size_t n, int64_t scale)
 
 /* ---------------------------------------------------------------------------- bit planes */
 
-/* The levels of a quadtree, from that of the pixels to that of the root, as bitmaps: which nodes have a pixel that is
- * set. */
+/* A quadtree over a bitmap: of each level above it, up to the root, which nodes have a pixel that is set. */
 typedef struct {
     size_t rows, columns;
     int top;
-    uint32_t *bits[65];
+    uint32_t *bits[65]; /* by level; the bitmap is the first */
 } tree;
 
-/* Words for the bitmaps of all levels. */
+/* Words for the levels above the bitmap. */
 static size_t tree_words(size_t rows, size_t columns)
 {
-    return 2 * rows * words_of(columns) + 64;
+    return rows * words_of(columns) + 64;
 }
 
 static tree tree_of(size_t rows, size_t columns, uint32_t *words)
 {
-    tree t = {rows, columns, levels_of(rows, columns), {words}};
+    tree t = {rows, columns, levels_of(rows, columns), {NULL, words}};
     t.top = t.top > 0 ? t.top : 1;
-    for (int level = 0; level < t.top; level++)
+    for (int level = 1; level < t.top; level++)
         t.bits[level + 1] = t.bits[level] + nodes(rows, level) * words_of(nodes(columns, level));
     return t;
 }
 
-/* Bit `plane` of the numbers, rows of which lie `stride` apart. */
-static void set_pixels(const tree *t, const int64_t *numbers, size_t stride, int plane)
+/* 32 words of 32 bits: bit k of word j changes places with bit j of word k, counted from the highest (Hacker's Delight,
+ * section 7-3). */
+static inline void transpose(uint32_t words[32])
 {
-    uint32_t *to = t->bits[0];
-    for (size_t i = 0; i < t->rows; i++)
-        for (size_t j = 0; j < t->columns; j += 32) {
+    uint32_t mask = 0xffff;
+    for (int j = 16; j > 0; j /= 2, mask ^= mask << j)
+        for (int block = 0; block < 32; block += 2 * j)
+            for (int k = block; k < block + j; k++) {
+                const uint32_t change = (words[k] ^ words[k + j] >> j) & mask;
+                words[k] ^= change;
+                words[k + j] ^= change << j;
+            }
+}
+
+/* The lowest bit planes of the numbers, rows of which lie `stride` apart, as bitmaps one after the other, the lowest
+ * first. */
+static void split_planes(const int64_t *numbers, size_t rows, size_t columns, size_t stride, int planes, uint32_t *to)
+{
+    const size_t plane = rows * words_of(columns);
+    for (size_t i = 0; i < rows; i++)
+        for (size_t j = 0; j < columns; j += 32, to++) {
             const int64_t *from = numbers + i * stride + j;
-            const size_t n = t->columns - j < 32 ? t->columns - j : 32;
-            uint32_t word = 0;
-            for (size_t k = 0; k < n; k++)
-                word = word << 1 | (uint32_t)(from[k] >> plane & 1);
-            *to++ = word << (32 - n);
+            const size_t n = columns - j < 32 ? columns - j : 32;
+            for (int low = 0; low < planes; low += 32) {
+                uint32_t words[32] = {0};
+                for (size_t k = 0; k < n; k++)
+                    words[k] = (uint32_t)(from[k] >> low);
+                transpose(words);
+                for (int k = low; k < planes && k < low + 32; k++)
+                    to[(size_t)k * plane] = words[31 + low - k];
+            }
         }
 }
 
@@ -301,16 +319,23 @@ static void put_be(uint8_t *to, uint64_t number, int bytes)
         to[k] = (uint8_t)number;
 }
 
+/* More bits no coefficient of 32-bit pixels has. */
+static size_t planes_most(size_t rows, size_t columns)
+{
+    return (size_t)levels_of(rows, columns) + 34;
+}
+
 size_t tf_hcompress_encode_scratch(uint64_t rows, uint64_t columns)
 {
     const size_t n = rows * columns, quarter = half(rows) * half(columns);
-    return (2 * n + quarter) * sizeof(int64_t) + tree_words(half(rows), half(columns)) * sizeof(uint32_t);
+    const size_t bitmaps = planes_most(rows, columns) * half(rows) * words_of(half(columns));
+    return (2 * n + quarter) * sizeof(int64_t) +
+           (tree_words(half(rows), half(columns)) + bitmaps) * sizeof(uint32_t);
 }
 
 size_t tf_hcompress_room(uint64_t rows, uint64_t columns)
 {
-    /* more bits no coefficient of 32-bit pixels has */
-    const size_t planes = (size_t)levels_of(rows, columns) + 34;
+    const size_t planes = planes_most(rows, columns);
     size_t bytes = TF_HCOMPRESS_HEADER + rows * columns / 8 + 2;
     /* a plane takes its form and what a bitmap takes, 4 bits for 2 x 2 pixels; a tree, that much and a code more */
     for (int i = 0; i < 4; i++)
@@ -352,9 +377,11 @@ int64_t tf_hcompress_encode(const int32_t *pixels, uint64_t rows, uint64_t colum
     }
     bit_writer w = {to + TF_HCOMPRESS_HEADER, to + room, 0, 0, 0};
     for (int i = 0; i < 4; i++) {
-        const tree t = tree_of(quadrant_rows(rows, i), quadrant_columns(columns, i), words);
+        tree t = tree_of(quadrant_rows(rows, i), quadrant_columns(columns, i), words);
+        uint32_t *bitmaps = words + tree_words(t.rows, t.columns);
+        split_planes(sizes + start[i], t.rows, t.columns, columns, planes[(i + 1) / 2], bitmaps);
         for (int plane = planes[(i + 1) / 2]; plane-- > 0;) {
-            set_pixels(&t, sizes + start[i], columns, plane);
+            t.bits[0] = bitmaps + (size_t)plane * t.rows * words_of(t.columns);
             w = put_plane(w, &t);
         }
     }
