@@ -207,7 +207,7 @@ static BITS NAME(select)(const BITS *from, size_t n, size_t rank, double *guess,
         do
             spread = spread < ALL_BITS / 8 ? 8 * spread + 1 : ALL_BITS;
         while (!NAME(narrow)(&s, near, spread, room[0]));
-    for (int to = 1; s.n > FEW; to = !to) {
+    for (int to = 1; s.n > FEW && s.low < s.high; to = !to) {
         const double width = (double)(s.high - s.low), count = (double)s.n;
         near = s.low + (BITS)(width * ((double)s.rank + 0.5) / count);
         if (!NAME(narrow)(&s, near, (BITS)(2 * width / sqrt(count)), room[to]))
