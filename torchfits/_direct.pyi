@@ -129,6 +129,19 @@ class Heap:
     ) -> None: ...
 
 def rice_decode(stream: Buffer, count: int, width: int, block: int = 32) -> bytearray: ...
+def dequantise(
+    numbers: Buffer,
+    wide: bool,
+    method: int,
+    scale: float,
+    zero: float,
+    blank: int | None,
+    zdither0: int = 1,
+    tile: int = 0,
+) -> bytearray: ...
+def quantise(
+    pixels: Buffer, wide: bool, columns: int, level: float, method: int, zdither0: int = 1, tile: int = 0
+) -> tuple[bytearray, float, float] | None: ...
 
 FILE_DONE: int
 FILE_CHANGED: int

@@ -13,7 +13,7 @@
 #include "pixels.h"
 
 /* pixels that are looked at side by side */
-#define LANES 16
+#define LANES 64
 /* differences that are looked at at once, in the hope that no stretch of pixels is constant */
 #define STRETCH 128
 /* so many numbers are not worth narrowing the search */
