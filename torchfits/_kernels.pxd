@@ -321,6 +321,24 @@ cdef extern from "_native/plio.h" nogil:
     size_t tf_plio_room(size_t n)
     int64_t tf_plio_encode(const int32_t *pixels, size_t n, uint8_t *to, size_t room)
 
+cdef extern from "_native/quantise.h" nogil:
+    ctypedef enum tf_dither_method:
+        TF_DITHER_METHODS
+    ctypedef struct tf_quantisation:
+        tf_dither_method method
+        int64_t zdither0
+        int64_t tile
+        double scale
+        double zero
+        int has_blank
+        int64_t blank
+    ctypedef struct tf_noise_guess:
+        double differences[3]
+    void tf_dequantise(const tf_quantisation *q, const int32_t *numbers, size_t n, int wide, void *to)
+    size_t tf_quantise_scratch(int wide, size_t columns, size_t rows)
+    int tf_quantise(tf_quantisation *q, float level, const void *pixels, int wide, size_t columns, size_t rows,
+                    tf_noise_guess *guess, void *scratch, int32_t *numbers)
+
 cdef extern from "_native/files.h" nogil:
     ctypedef struct tf_head:
         int fd
