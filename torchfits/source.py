@@ -18,7 +18,7 @@ Identity = tuple[int, int, int, int]
 
 _PIECE = 1 << 20
 # so much is inflated for the first header
-_FIRST = 1 << 16
+_FIRST = 1 << 14
 # a gzip file is inflated at once, which is faster, where it makes so little, or so many times what is asked for
 _SMALL, _AHEAD = 1 << 18, 4
 
