@@ -254,7 +254,12 @@ def test_everything_built_is_not_built_again(tmp_path):
     )
     assert again.stderr == ""
     assert not (tmp_path / "none").exists()
-    assert [line.split()[0] for line in again.stdout.splitlines()] == ["zlib", "libdeflate", "cfitsio", "wcslib"]
+    assert [line.split()[0] for line in again.stdout.splitlines()] == [
+        "zlib",
+        "libdeflate",
+        "cfitsio",
+        "wcslib",
+    ]
 
 
 def test_the_recipe_tells_how_c_finds_and_links_a_library():

@@ -68,8 +68,8 @@ def inflate(const unsigned char[::1] stream not None, size_t count, str library=
     """The `count` bytes that the first member of a gzip stream makes.
 
     Raises:
-        ValueError: The stream is damaged, or makes more or fewer; says how, as the end of a sentence that begins
-            with 'the stream '.
+        ValueError: The stream is damaged, or makes more or fewer; says how, as the end of a sentence that
+            begins with 'the stream '.
     """
     cdef size_t size = stream.shape[0]
     cdef const uint8_t *c_stream = &stream[0] if size else NULL
@@ -139,7 +139,7 @@ def deflate(const unsigned char[::1] data not None, int level=TF_DEFLATE_LEVEL):
 
 
 def shuffle(const unsigned char[::1] numbers not None, int width):
-    """Numbers of `width` bytes (1, 2, 4 or 8) in the order of GZIP_2."""
+    """Numbers of `width` bytes in the order of GZIP_2."""
     return _reordered(tf_shuffle, numbers, width)
 
 
@@ -158,7 +158,7 @@ cdef bytes _reordered(void (*order)(const uint8_t *, size_t, int, uint8_t *) noe
     cdef const uint8_t *c_numbers = &numbers[0] if size else NULL
     cdef bytes reordered = PyBytes_FromStringAndSize(NULL, size)
     cdef uint8_t *to = <uint8_t *>PyBytes_AS_STRING(reordered)
-    if width not in (1, 2, 4, 8) or size % width:
+    if width < 1 or size % width:
         raise ValueError(f"no numbers of {width} bytes")
     with nogil:
         order(c_numbers, size // width, width, to)

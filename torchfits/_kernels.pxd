@@ -202,8 +202,8 @@ cdef extern from "_native/deflate.h" nogil:
     tf_inflater *tf_inflater_new(const char *library)
     void tf_inflater_free(tf_inflater *inflater)
     const char *tf_inflate(tf_inflater *inflater, const uint8_t *stream, size_t size, uint8_t *to, size_t n)
-    tf_inflated tf_inflate_file(tf_inflater *inflater, const uint8_t *file, size_t size, uint8_t *to, size_t room,
-                                size_t *taken, size_t *made)
+    tf_inflated tf_inflate_file(tf_inflater *inflater, const uint8_t *file, size_t size, uint8_t *to,
+                                size_t room, size_t *taken, size_t *made)
     tf_deflater *tf_deflater_new(int level)
     void tf_deflater_free(tf_deflater *deflater)
     size_t tf_deflate_room(size_t n)

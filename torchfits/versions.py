@@ -11,9 +11,9 @@ def versions() -> dict[str, str | bool | dict[str, str]]:
     """The versions of torchfits and of what is inside and below it, for reports.
 
     Returns:
-        ``torchfits``, ``cfitsio``, ``wcslib``, ``zlib``, ``libdeflate`` (``"none"`` where zlib does its work), ``cython`` (that compiled it) and ``torch`` (that is
-        imported): str. ``cfitsio_reentrant``: bool. ``sources``: a dict that says of each vendored library
-        where its source came from.
+        ``torchfits``, ``cfitsio``, ``wcslib``, ``zlib``, ``libdeflate`` ("none" where zlib does its work),
+        ``cython`` (that compiled it) and ``torch`` (that is imported): str. ``cfitsio_reentrant``:
+        bool. ``sources``: a dict that says of each vendored library where its source came from.
 
     >>> import torchfits
     >>> torchfits.versions()["cfitsio_reentrant"]
