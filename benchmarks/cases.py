@@ -44,6 +44,13 @@ def scaled(path: Path) -> Files:
     return str(path)
 
 
+def packed(path: Path) -> Files:
+    # the name says how astropy writes it
+    path = path.with_suffix(".fits.gz")
+    fits.writeto(path, noise(1024, 1024))
+    return str(path)
+
+
 def rice(path: Path) -> Files:
     pixels = (30 * noise(4096, 4096) + 1000).astype("i2")
     fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(pixels, compression_type="RICE_1")]).writeto(path)
@@ -139,6 +146,7 @@ CASES = {
     "extensions": Case("100 extensions 256², all", "extensions", extensions),
     "last": Case("the last of 100 by name", "last", extensions),
     "spectra": Case("300 spectra of 4 HDUs", "spectra", spectra),
+    "gz": Case("float32 1024², `.fits.gz`", "image", packed),
     "rice": Case("RICE_1 int16 4096²", "compressed", rice),
     "table": Case("8 columns, 1M rows", "table", catalogue),
     "columns": Case("3 of the 8 columns", "columns", catalogue),

@@ -16,7 +16,7 @@ REQUIRE_VARIABLE = "TORCHFITS_REQUIRE_CORPUS"
 
 def pytest_report_header() -> str:
     versions = torchfits.versions()
-    keys = ("torchfits", "cfitsio", "cfitsio_reentrant", "wcslib", "zlib", "cython", "torch")
+    keys = ("torchfits", "cfitsio", "cfitsio_reentrant", "wcslib", "zlib", "libdeflate", "cython", "torch")
     return ", ".join(f"{key} {versions[key]}" for key in keys)
 
 

@@ -336,12 +336,12 @@ def bomb(size: int) -> bytes:
 
 
 STREAMS = {
-    "cut": (lambda stream: stream[:-9], r"ends (after|before)|makes|stream of"),
-    "of one byte": (lambda stream: stream[:1], r"ends (after|before)|makes|stream of"),
+    "cut": (lambda stream: stream[:-9], r"cut short|ends before|makes|stream of"),
+    "of one byte": (lambda stream: stream[:1], r"is not gzip|ends before|makes|stream of"),
     "of nothing": (lambda stream: b"", r"stream of 0 bytes"),
     "a bomb": (lambda stream: bomb(10**8), r"makes (more|\d+)|no encoder|ends"),
     "too short inside": (lambda stream: bomb(255), r"makes|ends|no encoder"),
-    "not of this kind": (lambda stream: b"\xff" * len(stream), r"incorrect header|no encoder|ends|right"),
+    "not of this kind": (lambda stream: b"\xff" * len(stream), r"is not gzip|no encoder|ends|right"),
 }
 
 

@@ -109,8 +109,8 @@ def inflate(const unsigned char[::1] stream not None, size_t count, str library=
     """The `count` bytes that the first member of a gzip stream makes.
 
     Raises:
-        ValueError: The stream is damaged, or makes more or fewer; says how, as the end of a sentence that begins
-            with 'the stream '.
+        ValueError: The stream is damaged, or makes more or fewer; says how, as the end of a sentence that
+            begins with 'the stream '.
     """
     cdef size_t size = stream.shape[0]
     cdef const uint8_t *c_stream = &stream[0] if size else NULL
@@ -180,7 +180,7 @@ def deflate(const unsigned char[::1] data not None, int level=TF_DEFLATE_LEVEL):
 
 
 def shuffle(const unsigned char[::1] numbers not None, int width):
-    """Numbers of `width` bytes (1, 2, 4 or 8) in the order of GZIP_2."""
+    """Numbers of `width` bytes in the order of GZIP_2."""
     return _reordered(tf_shuffle, numbers, width)
 
 
@@ -199,12 +199,11 @@ cdef bytes _reordered(void (*order)(const uint8_t *, size_t, int, uint8_t *) noe
     cdef const uint8_t *c_numbers = &numbers[0] if size else NULL
     cdef bytes reordered = PyBytes_FromStringAndSize(NULL, size)
     cdef uint8_t *to = <uint8_t *>PyBytes_AS_STRING(reordered)
-    if width not in (1, 2, 4, 8) or size % width:
+    if width < 1 or size % width:
         raise ValueError(f"no numbers of {width} bytes")
     with nogil:
         order(c_numbers, size // width, width, to)
     return reordered
-    return numbers
 
 
 cdef _check_sides(uint64_t rows, uint64_t columns):
@@ -300,7 +299,7 @@ def plio_encode(const unsigned char[::1] pixels not None):
         return to[:size]
     finally:
         PyMem_Free(to)
-    return numbers
+
 
 # ---------------------------------------------------------------------------- quantisation
 

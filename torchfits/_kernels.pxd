@@ -79,84 +79,6 @@ cdef extern from "_native/cutouts.h" nogil:
     tf_outcome tf_read_cutouts(const tf_source *source, const tf_conversion *conversion,
                                const tf_planes *image, const tf_windows *windows, void *to, int threads)
 
-cdef extern from "_native/tile_reader.h" nogil:
-    enum:
-        TF_TILE_AXES
-    ctypedef enum tf_codec:
-        TF_RICE_1
-        TF_GZIP_1
-        TF_GZIP_2
-        TF_PLIO_1
-        TF_HCOMPRESS_1
-        TF_NOCOMPRESS
-    ctypedef enum tf_dither_method:
-        TF_NO_DITHER
-        TF_SUBTRACTIVE_DITHER_1
-        TF_SUBTRACTIVE_DITHER_2
-    ctypedef struct tf_stream_column:
-        int64_t at
-        int wide
-        int64_t element
-    ctypedef struct tf_tile_number:
-        int64_t at
-        tf_type type
-        double same
-    ctypedef struct tf_tiling:
-        tf_codec codec
-        int rice_width
-        int smooth
-        int32_t plio_zero
-        uint64_t rice_block
-        int axes
-        int64_t *shape
-        int64_t *tile
-        int64_t *tiles
-        int64_t rows
-        int64_t row_bytes
-        int64_t heap
-        int64_t heap_bytes
-        tf_stream_column compressed
-        tf_stream_column gzipped
-        tf_stream_column uncompressed
-        tf_type uncompressed_type
-        tf_conversion conversion
-        int quantised
-        tf_tile_number scale
-        tf_tile_number zero
-        tf_tile_number blank
-        double image_scale
-        double image_zero
-        int has_blank
-        tf_dither_method method
-        int64_t zdither0
-    ctypedef struct tf_tile_trouble:
-        tf_outcome outcome
-        const char *reason
-        int64_t tile
-        int64_t offset
-    ctypedef struct tf_tile_cache:
-        pass
-    ctypedef struct tf_tile_cache_numbers:
-        int64_t hits
-        int64_t misses
-        int64_t tiles
-        size_t bytes
-    tf_tile_cache *tf_tile_cache_new()
-    void tf_tile_cache_free(tf_tile_cache *cache)
-    tf_tile_cache_numbers tf_tile_cache_info(tf_tile_cache *cache)
-    ctypedef struct tf_tile_windows:
-        const int64_t *windows
-        int64_t count
-        int64_t *step
-        int64_t *pitch
-        uint8_t *to
-    ctypedef struct tf_tile_keeping:
-        tf_tile_cache *cache
-        int64_t of
-        size_t most
-    tf_tile_trouble tf_read_tiles(const tf_tiling *tiling, const tf_source *source,
-                                  const tf_tile_windows *windows, const tf_tile_keeping *keeping, int threads)
-
 cdef extern from "_native/header_scan.h" nogil:
     enum:
         TF_CARD
@@ -281,8 +203,8 @@ cdef extern from "_native/deflate.h" nogil:
     tf_inflater *tf_inflater_new(const char *library)
     void tf_inflater_free(tf_inflater *inflater)
     const char *tf_inflate(tf_inflater *inflater, const uint8_t *stream, size_t size, uint8_t *to, size_t n)
-    tf_inflated tf_inflate_file(tf_inflater *inflater, const uint8_t *file, size_t size, uint8_t *to, size_t room,
-                                size_t *taken, size_t *made)
+    tf_inflated tf_inflate_file(tf_inflater *inflater, const uint8_t *file, size_t size, uint8_t *to,
+                                size_t room, size_t *taken, size_t *made)
     tf_deflater *tf_deflater_new(int level)
     void tf_deflater_free(tf_deflater *deflater)
     size_t tf_deflate_room(size_t n)
@@ -323,6 +245,9 @@ cdef extern from "_native/plio.h" nogil:
 
 cdef extern from "_native/quantise.h" nogil:
     ctypedef enum tf_dither_method:
+        TF_NO_DITHER
+        TF_SUBTRACTIVE_DITHER_1
+        TF_SUBTRACTIVE_DITHER_2
         TF_DITHER_METHODS
     ctypedef struct tf_quantisation:
         tf_dither_method method
@@ -338,6 +263,80 @@ cdef extern from "_native/quantise.h" nogil:
     size_t tf_quantise_scratch(int wide, size_t columns, size_t rows)
     int tf_quantise(tf_quantisation *q, float level, const void *pixels, int wide, size_t columns, size_t rows,
                     tf_noise_guess *guess, void *scratch, int32_t *numbers)
+
+cdef extern from "_native/tile_reader.h" nogil:
+    enum:
+        TF_TILE_AXES
+    ctypedef enum tf_codec:
+        TF_RICE_1
+        TF_GZIP_1
+        TF_GZIP_2
+        TF_PLIO_1
+        TF_HCOMPRESS_1
+        TF_NOCOMPRESS
+    ctypedef struct tf_stream_column:
+        int64_t at
+        int wide
+        int64_t element
+    ctypedef struct tf_tile_number:
+        int64_t at
+        tf_type type
+        double same
+    ctypedef struct tf_tiling:
+        tf_codec codec
+        int rice_width
+        int smooth
+        int32_t plio_zero
+        uint64_t rice_block
+        int axes
+        int64_t *shape
+        int64_t *tile
+        int64_t *tiles
+        int64_t rows
+        int64_t row_bytes
+        int64_t heap
+        int64_t heap_bytes
+        tf_stream_column compressed
+        tf_stream_column gzipped
+        tf_stream_column uncompressed
+        tf_type uncompressed_type
+        tf_conversion conversion
+        int quantised
+        tf_tile_number scale
+        tf_tile_number zero
+        tf_tile_number blank
+        double image_scale
+        double image_zero
+        int has_blank
+        tf_dither_method method
+        int64_t zdither0
+    ctypedef struct tf_tile_trouble:
+        tf_outcome outcome
+        const char *reason
+        int64_t tile
+        int64_t offset
+    ctypedef struct tf_tile_cache:
+        pass
+    ctypedef struct tf_tile_cache_numbers:
+        int64_t hits
+        int64_t misses
+        int64_t tiles
+        size_t bytes
+    tf_tile_cache *tf_tile_cache_new()
+    void tf_tile_cache_free(tf_tile_cache *cache)
+    tf_tile_cache_numbers tf_tile_cache_info(tf_tile_cache *cache)
+    ctypedef struct tf_tile_windows:
+        const int64_t *windows
+        int64_t count
+        int64_t *step
+        int64_t *pitch
+        uint8_t *to
+    ctypedef struct tf_tile_keeping:
+        tf_tile_cache *cache
+        int64_t of
+        size_t most
+    tf_tile_trouble tf_read_tiles(const tf_tiling *tiling, const tf_source *source,
+                                  const tf_tile_windows *windows, const tf_tile_keeping *keeping, int threads)
 
 cdef extern from "_native/files.h" nogil:
     ctypedef struct tf_head:

@@ -12,8 +12,8 @@
 
 Where none has it, the library of the system is used (pkg-config), and that is said loudly; of libdeflate,
 where the system has none either, it is said as loudly that zlib does its work. What is compiled lies in
-build/vendor/NAME-VERSION-KEY; the key is made of the source, the compiler and the flags, so nothing is fetched
-or compiled twice. Needs the standard library alone, a C compiler and `ar`.
+build/vendor/NAME-VERSION-KEY; the key is made of the source, the compiler and the flags, so nothing is
+fetched or compiled twice. Needs the standard library alone, a C compiler and `ar`.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ Needs the standard library alone; the inputs are described at the head of each f
 
 from __future__ import annotations
 
+import gzip
 import random
 import sys
 from pathlib import Path
@@ -186,6 +187,22 @@ def rice_inputs() -> list[bytes]:
     return inputs
 
 
+def deflate_inputs() -> list[bytes]:
+    """Streams and files of every kind of block, whole and cut, and the insides of streams."""
+    chance = random.Random(5)
+    inputs = []
+    for text in (b"", b"abc", bytes(999), chance.randbytes(400), bytes(chance.choices(b"abcd", k=900))):
+        for level in (0, 1, 9):
+            size = len(text)
+            stream = gzip.compress(text, level, mtime=0)
+            for asked in (size, size + 1, max(0, size - 1)):
+                inputs.append(bytes([0, asked >> 8, asked & 255]) + stream)
+            inputs.append(bytes([1, size >> 8, size & 255]) + stream[10:-8])
+            inputs.append(bytes([2, size >> 9, size >> 1 & 255]) + stream + bytes(5) + stream)
+            inputs.append(bytes([3, level, chance.randrange(256)]) + text)
+    return inputs
+
+
 def file_inputs() -> list[bytes]:
     chance = random.Random(2)
     lists = [
@@ -213,6 +230,7 @@ def main() -> None:
         "files": file_inputs(),
         "table": table_inputs(),
         "rice": rice_inputs(),
+        "deflate": deflate_inputs(),
     }
     for name, inputs in targets.items():
         folder = root / f"fuzz_{name}"
