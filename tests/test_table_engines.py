@@ -30,19 +30,12 @@ from tables import (
 from test_oracles import FILES
 
 import torchfits
-from torchfits import FitsError, TableHDU, _direct
+from torchfits import FitsError, TableHDU
 
 pytestmark = pytest.mark.native
 
 ENGINES = ["auto", "direct", "cfitsio"]
 LAST = 2**31 - 1
-
-
-@pytest.fixture(params=_direct.variants())
-def variant(request):
-    _direct.use_variant(request.param)
-    yield request.param
-    _direct.use_variant(_direct.variants()[0])
 
 
 def read(path, engine: str, *args, mmap: bool = True, **options):
