@@ -591,7 +591,7 @@ def test_ascii_tables():
     inputs = compile_filter("I > 2**40 & S < 3 & E < 3 & A == 'x'", columns, ascii_table=True).inputs
     assert [(each.kind, each.width, each.nullable) for each in inputs] == [
         ("int64", 8, True),
-        ("float64", 8, False),
+        ("float64", 8, True),
         ("float64", 8, False),
         ("string", 3, True),
     ]
