@@ -449,6 +449,27 @@ def test_a_heap_of_large_arrays(tmp_path, engine):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+def test_a_heap_of_more_than_31_bits(tmp_path, engine):
+    """cfitsio writes P descriptors up to 4 GiB, without a sign. The file has holes."""
+    far = 2**31 + 8
+    rows = np.array([[1, 0], [2, far], [0, 2**32 - 1], [1, far + 4]]).astype(">u4").tobytes()
+    data = file_of(binary_table([Field("P", 1, "J")], rows, 4, PCOUNT=far + 8))
+    start = len(data) - 2880 + len(rows)
+    path = tmp_path / "t.fits"
+    path.write_bytes(data[:start])
+    with path.open("r+b") as file:
+        for offset, numbers in ((0, [7]), (far, [-1, 2**31 - 1])):
+            file.seek(start + offset)
+            file.write(np.array(numbers, ">i4").tobytes())
+        file.truncate(start + far + 8 + -(start + far + 8) % 2880)
+    for mmap in (True, False):
+        values, bounds = parts_of(read(path, engine, mmap=mmap)["C1"])
+        assert (bounds, values.tolist()) == ([0, 1, 3, 3, 4], [7, -1, 2**31 - 1, 2**31 - 1])
+        values, bounds = parts_of(read(path, engine, rows=[3, 0], mmap=mmap)["C1"])
+        assert (bounds, values.tolist()) == ([0, 1, 2], [2**31 - 1, 7])
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 def test_bytes_between_the_rows_and_the_heap(tmp_path, engine):
     fields = [Field("J"), Field("P", 1, "I")]
     rows, heap = random_rows(fields, 50)
