@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from images import (
     DTYPES,
     EMPTY,
+    ENGINES,
     STORED,
     ZERO_OF_OTHER_SIGN,
     Scaling,
@@ -33,7 +34,6 @@ from torchfits import FitsFormatError, FitsUnsupported
 
 pytestmark = pytest.mark.native
 
-ENGINES = ["direct", "cfitsio"]
 # rounds to another float32 by way of float64
 TWICE = 2**60 + 2**36 + 1
 SCALINGS = {

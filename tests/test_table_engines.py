@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from images import torch_threads
 from tables import (
     CONVENTION,
+    ENGINES,
     Field,
     assert_column,
     assert_equal_bits,
@@ -34,7 +35,6 @@ from torchfits import FitsError, TableHDU
 
 pytestmark = pytest.mark.native
 
-ENGINES = ["auto", "direct", "cfitsio"]
 LAST = 2**31 - 1
 
 

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from images import SANITIZED, in_fork, run_child
 from tables import (
+    ENGINES,
     Field,
     assert_column,
     assert_equal_bits,
@@ -32,7 +33,6 @@ import torchfits
 from torchfits import FitsFormatError, FitsUnsupported, FitsWarning, SectionError
 
 pytestmark = pytest.mark.native
-ENGINES = ["auto", "direct", "cfitsio"]
 FIELDS = [
     Field("K"), Field("E", 3), Field("I", null=7), Field("L", 2), Field("A", 4), Field("P", 1, "J", null=7),
     Field("X", 5), Field("J", zero="2147483648", null=-5), Field("Q", 1, "L"),
