@@ -150,18 +150,18 @@ def image_inputs() -> list[bytes]:
 
 
 def table_inputs() -> list[bytes]:
-    """Rows and heaps, small and large, of every kind of element; the rest as it falls."""
+    """Rows, heaps and filters, small and large, of every kind of element; the rest as it falls."""
     chance = random.Random(3)
     inputs = []
-    for heap in range(2):
+    for job in range(3):
         for size in (0, 0, 31):
             for kind in range(4):
                 for bitpix in range(6):
                     start, fields = chance.randrange(8640), chance.randrange(7)
-                    head = bytes([heap, size, start >> 8, start & 255])
-                    head += (
-                        bytes([kind, bitpix]) if heap else bytes([fields, chance.randrange(32), kind, bitpix])
-                    )
+                    head = bytes([job, size, start >> 8, start & 255])
+                    if job != 1:
+                        head += bytes([fields, chance.randrange(32)])
+                    head += bytes([kind, bitpix])
                     inputs.append(head + chance.randbytes(chance.choice([60, 200, 600])))
     return inputs
 
