@@ -123,7 +123,7 @@ def slow_noise(tile: np.ndarray) -> float:
 
 
 def slow_quantise(tile, level, method, zdither0=1, number=0):
-    """A tile of ordinary reals, some or all of them NaN; None where there is no noise or it has too many steps."""
+    """A tile of ordinary reals, some or all of them NaN; None where it is not quantised."""
     pixels = tile.ravel()
     nulls = np.isnan(pixels)
     if not nulls.all():
@@ -165,8 +165,9 @@ def cfitsio_quantise(tile, level, method, zdither0=1, number=0):
     nulls = np.isnan(tile)
     pixels = np.where(nulls, NULL[kind], tile)
     row = number + zdither0 if method != NO_DITHER else 0
+    rows, columns = tile.shape
     numbers, status, scale, zero, *_ = encode(
-        pixels.tobytes(), row, tile.shape[1], tile.shape[0], bool(nulls.any()), NULL[kind], level, method or -1
+        pixels.tobytes(), row, columns, rows, bool(nulls.any()), NULL[kind], level, method or -1
     )
     return (np.frombuffer(numbers, "i4"), scale, zero) if status else None
 
@@ -242,7 +243,7 @@ def tiles(kind):
         "rows of eight": noise((50, 8), kind),
         "rows of nine": noise((50, 9), kind),
         "no rows of four": noise((1, 4), kind),
-        "large": noise((1, 100), kind) * kind_type(kind, largest / 1e13),
+        "large": noise((1, 100), kind) * kind_type(kind, largest / 1e20),
         "tiny": noise((2, 100), kind) * kind_type(kind, np.finfo(kind).tiny / 1e4),
         "far from zero": noise((1, 1000), kind) + kind_type(kind, 1e9),
         "wide range": np.exp(noise((2, 500), "f8") / 2 - 50).astype(kind),
