@@ -325,7 +325,7 @@ def dequantise(
     int64_t zdither0=1,
     int64_t tile=0,
 ):
-    """Reals of the host, float or (wide) double, from int32 numbers of the host: a tile's, which is row `tile`.
+    """Reals of the host, float or (wide) double, from int32 numbers of the host: those of one tile.
 
     Method is 0 for NO_DITHER, 1 and 2 for SUBTRACTIVE_DITHER_1 and _2; the number `blank` gives NaN.
 
@@ -357,7 +357,7 @@ def quantise(
     int64_t zdither0=1,
     int64_t tile=0,
 ):
-    """The int32 numbers for a tile of float or (wide) double, and their scale and zero; None where it has none.
+    """The int32 numbers for a tile of float or (wide) double, their scale and zero; None where it has none.
 
     >>> quantise(bytes(4 * 100), False, 10, 4.0, 1) is None
     True
@@ -376,5 +376,7 @@ def quantise(
     cdef int failed
     memset(&guess, 0, sizeof(guess))
     with nogil:
-        failed = tf_quantise(&q, level, c_given, wide, columns, n // columns, &guess, c_scratch, <int32_t *>to)
+        failed = tf_quantise(
+            &q, level, c_given, wide, columns, n // columns, &guess, c_scratch, <int32_t *>to
+        )
     return None if failed else (numbers, q.scale, q.zero)

@@ -261,8 +261,8 @@ cdef extern from "_native/quantise.h" nogil:
         double differences[3]
     void tf_dequantise(const tf_quantisation *q, const int32_t *numbers, size_t n, int wide, void *to)
     size_t tf_quantise_scratch(int wide, size_t columns, size_t rows)
-    int tf_quantise(tf_quantisation *q, float level, const void *pixels, int wide, size_t columns, size_t rows,
-                    tf_noise_guess *guess, void *scratch, int32_t *numbers)
+    int tf_quantise(tf_quantisation *q, float level, const void *pixels, int wide, size_t columns,
+                    size_t rows, tf_noise_guess *guess, void *scratch, int32_t *numbers)
 
 cdef extern from "_native/tile_reader.h" nogil:
     enum:

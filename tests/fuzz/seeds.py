@@ -6,7 +6,9 @@ Needs the standard library alone; the inputs are described at the head of each f
 from __future__ import annotations
 
 import gzip
+import math
 import random
+import struct
 import sys
 from pathlib import Path
 
@@ -200,6 +202,31 @@ def deflate_inputs() -> list[bytes]:
             inputs.append(bytes([1, size >> 8, size & 255]) + stream[10:-8])
             inputs.append(bytes([2, size >> 9, size >> 1 & 255]) + stream + bytes(5) + stream)
             inputs.append(bytes([3, level, chance.randrange(256)]) + text)
+def quantise_inputs() -> list[bytes]:
+    """Tiles of noise, with NaN, zeros, constant stretches and numbers of any size; and integers."""
+    chance = random.Random(5)
+    inputs = []
+    for method in range(3):
+        head = bytes([0, method]) + struct.pack(">qi", 77, 3)
+        for wide in range(2):
+            for columns in (7, 40, 400):
+                for kind in range(5):
+                    reals = [chance.gauss(100, 7) for _ in range(400)]
+                    if kind == 1:
+                        reals = [round(real / 10) for real in reals]
+                    elif kind == 2:
+                        reals = [chance.choice([real, 0.0, math.nan]) for real in reals]
+                    elif kind == 3:
+                        reals = [real * 10.0 ** chance.randint(-30, 30) for real in reals]
+                    elif kind == 4:
+                        reals = [real * (1e35, 1e305)[wide] for real in reals]
+                    level = chance.choice([4.0, 0.0, 100.0, -0.5, -1e-9])
+                    how = bytes([wide]) + struct.pack(">H4d", columns - 1, level, 7.0, 10.0, 30.0)
+                    inputs.append(head + how + struct.pack("=400" + "fd"[wide], *reals))
+        for blank in range(2):
+            how = struct.pack(">2dBq", 0.25, 100.0, blank, -2147483647)
+            numbers = [chance.choice([-2147483647, -2147483646, chance.getrandbits(31)]) for _ in range(300)]
+            inputs.append(bytes([1]) + head[1:] + how + struct.pack("=300i", *numbers))
     return inputs
 
 
@@ -231,6 +258,7 @@ def main() -> None:
         "table": table_inputs(),
         "rice": rice_inputs(),
         "deflate": deflate_inputs(),
+        "quantise": quantise_inputs(),
     }
     for name, inputs in targets.items():
         folder = root / f"fuzz_{name}"
