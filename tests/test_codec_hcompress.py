@@ -337,8 +337,9 @@ def test_pixels_of_another_size_are_not_encoded():
 
 
 def judged(stream: bytes, shape: tuple[int, int]) -> np.ndarray | None:
-    """What every variant makes of the stream, compared with the slow decoder and with the guard before cfitsio."""
-    sound = check_tiles("HCOMPRESS_1", stream, [0], [len(stream)], [shape[0] * shape[1]], [shape[1]], bytepix=8) is None
+    """What every variant makes of the stream; the slow decoder and the guard before cfitsio agree."""
+    tile = [0], [len(stream)], [shape[0] * shape[1]], [shape[1]]
+    sound = check_tiles("HCOMPRESS_1", stream, *tile, bytepix=8) is None
     found = []
     for name in _direct.variants():
         _direct.use_variant(name)
@@ -372,7 +373,8 @@ def test_random_bytes_are_judged_as_the_slow_decoder_does():
     rng, verdicts = random.Random(4), set()
     for _ in range(2000):
         shape = rng.randrange(2, 9), rng.randrange(2, 9)
-        head = header(*shape, bytes(rng.randrange(3) for _ in range(3)), rng.randrange(4), rng.randrange(-99, 99))
+        planes = bytes(rng.randrange(3) for _ in range(3))
+        head = header(*shape, planes, rng.randrange(4), rng.randrange(-99, 99))
         verdicts.add(judged(head + rng.randbytes(rng.randrange(60)), shape) is None)
     assert verdicts == {False, True}
 

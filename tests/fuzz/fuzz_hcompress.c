@@ -1,5 +1,5 @@
-/* HCOMPRESS_1: streams are sound where the guard before cfitsio says so, and each variant makes the same pixels of them;
- * what is encoded is decoded to itself.
+/* HCOMPRESS_1: streams are sound where the guard before cfitsio says so, and each variant makes the same pixels of
+ * them; what is encoded is decoded to itself.
  *
  * Input: what to do, rows, columns and smoothing, 1 byte each. To decode: scale, 2 bytes, the sum, 8 bytes, and the bit
  * planes of the quadrants, 1 byte each; then the stream behind its header. To encode: scale, 2 bytes, how many bits a

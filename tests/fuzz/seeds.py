@@ -194,7 +194,7 @@ def hcompress_inputs() -> list[bytes]:
         for smooth in range(2):
             for planes in (b"\0\0\0", b"\1\0\0", b"\2\1\0", b"\4\3\3"):
                 head = bytes([0, side, chance.randrange(79), smooth, 0, chance.randrange(9)])
-                body = bytes(chance.choice([0, 0, 0xF, 0xF0, 0xFF, chance.randrange(256)]) for _ in range(300))
+                body = bytes(chance.choice([0, 0, 15, 240, 255, chance.randrange(256)]) for _ in range(300))
                 inputs.append(head + chance.randbytes(1) + bytes(7) + planes + body)
             for bits in (0, 7, 15, 31):
                 head = bytes([1, side, chance.randrange(79), smooth, 0, chance.randrange(3), bits])
