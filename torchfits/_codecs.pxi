@@ -217,7 +217,8 @@ def hcompress_decode(
     """The pixels of an HCOMPRESS_1 stream, int32 in the byte order of the host.
 
     Raises:
-        ValueError: The stream is damaged; says how, as the end of a sentence that begins with 'the compressed tile '.
+        ValueError: The stream is damaged; says how, as the end of a sentence that begins with 'the compressed
+            tile '.
 
     >>> hcompress_decode(hcompress_encode(b"\\1\\0\\0\\0" * 4, 2, 2), 2, 2) == b"\\1\\0\\0\\0" * 4
     True
@@ -240,7 +241,7 @@ def hcompress_decode(
 
 
 def hcompress_encode(const unsigned char[::1] pixels not None, uint64_t rows, uint64_t columns, int scale=0):
-    """The HCOMPRESS_1 stream of a tile of int32 pixels in the byte order of the host, byte for byte cfitsio's."""
+    """The HCOMPRESS_1 stream of a tile of int32 pixels in the byte order of the host; cfitsio's bytes."""
     _check_sides(rows, columns)
     if <uint64_t>pixels.shape[0] != 4 * rows * columns:
         raise ValueError(f"{pixels.shape[0]} bytes for {rows} x {columns} pixels")
@@ -264,7 +265,8 @@ def plio_decode(const unsigned char[::1] stream not None, size_t count):
     """The `count` pixels of a PLIO_1 line list, int32 in the byte order of the host.
 
     Raises:
-        ValueError: The list is damaged; says how, as the end of a sentence that begins with 'the compressed tile '.
+        ValueError: The list is damaged; says how, as the end of a sentence that begins with 'the compressed
+            tile '.
     """
     cdef const uint8_t *c_stream = &stream[0] if stream.shape[0] else NULL
     cdef size_t size = stream.shape[0]
@@ -279,7 +281,7 @@ def plio_decode(const unsigned char[::1] stream not None, size_t count):
 
 
 def plio_encode(const unsigned char[::1] pixels not None):
-    """The PLIO_1 line list of int32 pixels in the byte order of the host; ValueError unless all are 0 to 2^24 - 1.
+    """The PLIO_1 line list of int32 pixels, 0 to 2^24 - 1, in the byte order of the host; else ValueError.
 
     >>> plio_decode(plio_encode(b"\\1\\0\\0\\0"), 1)
     bytearray(b'\\x01\\x00\\x00\\x00')

@@ -227,6 +227,33 @@ def quantise_inputs() -> list[bytes]:
             how = struct.pack(">2dBq", 0.25, 100.0, blank, -2147483647)
             numbers = [chance.choice([-2147483647, -2147483646, chance.getrandbits(31)]) for _ in range(300)]
             inputs.append(bytes([1]) + head[1:] + how + struct.pack("=300i", *numbers))
+def hcompress_inputs() -> list[bytes]:
+    """Streams of planes as they are, and of few bits; pixels of few bits and of all."""
+    chance = random.Random(5)
+    inputs = []
+    for side in (0, 1, 2, 3, 14, 31, 62, 78):
+        for smooth in range(2):
+            for planes in (b"\0\0\0", b"\1\0\0", b"\2\1\0", b"\4\3\3"):
+                head = bytes([0, side, chance.randrange(79), smooth, 0, chance.randrange(9)])
+                body = bytes(chance.choice([0, 0, 15, 240, 255, chance.randrange(256)]) for _ in range(300))
+                inputs.append(head + chance.randbytes(1) + bytes(7) + planes + body)
+            for bits in (0, 7, 15, 31):
+                head = bytes([1, side, chance.randrange(79), smooth, 0, chance.randrange(3), bits])
+                inputs.append(head + chance.randbytes(400))
+    return inputs
+
+
+def plio_inputs() -> list[bytes]:
+    """Lists of both headers, of every code."""
+    chance = random.Random(6)
+    inputs = []
+    for length in (0, 1, 5, 60):
+        for old in range(2):
+            for _ in range(5):
+                code = [chance.randrange(8) << 12 | chance.choice([0, 1, 3, 40, 4095]) for _ in range(length)]
+                head = [0, 0, length + 3] if old else [0, 7, 0xFF9C, length + 7, 0, 0, 0]
+                words = [chance.choice([0, 90, 5000, 8999]), *head, *code]
+                inputs.append(b"".join(word.to_bytes(2, "big") for word in words))
     return inputs
 
 
@@ -259,6 +286,8 @@ def main() -> None:
         "rice": rice_inputs(),
         "deflate": deflate_inputs(),
         "quantise": quantise_inputs(),
+        "hcompress": hcompress_inputs(),
+        "plio": plio_inputs(),
     }
     for name, inputs in targets.items():
         folder = root / f"fuzz_{name}"
