@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import random
 import struct
 import subprocess
 import sys
@@ -26,7 +25,7 @@ from tables import (
     random_table,
     slow_table,
 )
-from ztables import compress, funpack, rice_encode, uncompress
+from ztables import compress, funpack, uncompress
 from ztables import fpack as run_fpack
 
 import torchfits

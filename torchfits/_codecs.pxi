@@ -6,11 +6,11 @@ RICE_TOGETHER = TF_RICE_TOGETHER
 
 
 def rice_decode(list streams not None, uint64_t count, int width, uint64_t block=32):
-    """The `count` numbers of each of up to RICE_TOGETHER streams, `width` bytes each, in the host's byte order.
+    """The `count` numbers of each of up to RICE_TOGETHER streams, `width` bytes each and the host's.
 
     Raises:
-        ValueError: A stream is damaged; says how, as the end of a sentence that begins with 'the stream '. Its
-            `stream` is the index of that one.
+        ValueError: A stream is damaged; says how, as the end of a sentence that begins with 'the stream '.
+            Its `stream` is the index of that one.
 
     >>> rice_decode([b"\\x07\\0"], 3, 1)
     [bytearray(b'\\x07\\x07\\x07')]
@@ -51,7 +51,7 @@ cdef _damaged(how, int which):
 
 
 def rice_encode(const unsigned char[::1] numbers not None, int width, uint64_t block=32):
-    """The RICE_1 stream of numbers of `width` bytes in the host's byte order, as cfitsio writes it.
+    """The RICE_1 stream of numbers of `width` bytes, the host's, as cfitsio writes it.
 
     >>> rice_encode(b"\\x07\\x07\\x07", 1)
     b'\\x07\\x00'

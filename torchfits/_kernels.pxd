@@ -220,12 +220,13 @@ cdef extern from "_native/stream.h" nogil:
 cdef extern from "_native/rice.h" nogil:
     enum: TF_RICE_TOGETHER
     uint64_t tf_rice_least(uint64_t n, int width, uint64_t block)
-    const char *tf_rice_decode(const tf_stream *streams, int count, int width, uint64_t block, void **to, uint64_t n,
-                               int *bad)
+    const char *tf_rice_decode(const tf_stream *streams, int count, int width, uint64_t block, void **to,
+                               uint64_t n, int *bad)
 
 cdef extern from "_native/rice_encode.h" nogil:
     size_t tf_rice_room(uint64_t n, int width, uint64_t block)
-    int64_t tf_rice_encode(const void *numbers, uint64_t n, int width, uint64_t block, uint8_t *to, size_t room)
+    int64_t tf_rice_encode(const void *numbers, uint64_t n, int width, uint64_t block, uint8_t *to,
+                           size_t room)
 
 cdef extern from "_native/hcompress.h" nogil:
     size_t tf_hcompress_decode_scratch(uint64_t rows, uint64_t columns)

@@ -168,24 +168,40 @@ def table_inputs() -> list[bytes]:
     return inputs
 
 
+def rice_stream(chance: random.Random, width: int, count: int, splits: list[int]) -> bytes:
+    """A stream of `count` numbers. Blocks of 32 take turns in how many bits are plain; -1 for all alike."""
+    bits = f"{chance.getrandbits(8 << width):0{8 << width}b}"
+    for i in range(count):
+        split = splits[i // 32 % len(splits)]
+        if i % 32 == 0:
+            bits += f"{split + 1:0{3 + width}b}"
+        if split == (6, 14, 25)[width]:
+            bits += f"{chance.getrandbits(8 << width):0{8 << width}b}"
+        elif split >= 0:
+            zeros = 70 if chance.randrange(60) == 0 else chance.randrange(4)
+            bits += "0" * zeros + "1" + "".join(chance.choices("01", k=split))
+    bits += "0" * (-len(bits) % 8)
+    return int("1" + bits, 2).to_bytes(len(bits) // 8 + 1, "big")[1:]
+
+
 def rice_inputs() -> list[bytes]:
-    """Streams of numbers that go up and down a little, or by leaps, or stay; of every width."""
+    """Streams of numbers that go up and down a little, or by leaps, or stay; of every width. Then numbers."""
     chance = random.Random(4)
     inputs = []
     for width in range(3):
+        plain = [-1, 0, 2, 5, 9, (6, 14, 25)[width] - 1, (6, 14, 25)[width]]
+        plain = [split for split in plain if split <= (6, 14, 25)[width]]
         for count in (1, 31, 33, 300):
-            for split in (-1, 0, 2, 5, (6, 14, 25)[width]):
-                bits = f"{chance.getrandbits(8 << width):0{8 << width}b}"
-                for i in range(count):
-                    if i % 32 == 0:
-                        bits += f"{split + 1:0{3 + width}b}"
-                    if split == (6, 14, 25)[width]:
-                        bits += f"{chance.getrandbits(8 << width):0{8 << width}b}"
-                    elif split >= 0:
-                        bits += "0" * chance.randrange(4) + "1" + "".join(chance.choices("01", k=split))
-                bits += "0" * (-len(bits) % 8)
-                head = bytes([width, 31, count >> 8, count & 255])
-                inputs.append(head + int("1" + bits, 2).to_bytes(len(bits) // 8 + 1, "big")[1:])
+            head = bytes([0, width, 31, count >> 8, count & 255])
+            for split in plain:
+                inputs.append(head + bytes([0]) + rice_stream(chance, width, count, [split]))
+            for _ in range(4):
+                streams = [rice_stream(chance, width, count, chance.sample(plain, 3)) for _ in range(4)]
+                sizes = b"".join(len(stream).to_bytes(2, "big") for stream in streams[:3])
+                inputs.append(head + bytes([3]) + sizes + b"".join(streams))
+            for bits in (0, 4, 9, 31):
+                head = bytes([1, width, 31, count >> 8, count & 255, bits])
+                inputs.append(head + chance.randbytes(4 * count))
     return inputs
 
 
