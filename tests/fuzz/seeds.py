@@ -218,6 +218,8 @@ def deflate_inputs() -> list[bytes]:
             inputs.append(bytes([1, size >> 8, size & 255]) + stream[10:-8])
             inputs.append(bytes([2, size >> 9, size >> 1 & 255]) + stream + bytes(5) + stream)
             inputs.append(bytes([3, level, chance.randrange(256)]) + text)
+
+
 def quantise_inputs() -> list[bytes]:
     """Tiles of noise, with NaN, zeros, constant stretches and numbers of any size; and integers."""
     chance = random.Random(5)
@@ -243,6 +245,8 @@ def quantise_inputs() -> list[bytes]:
             how = struct.pack(">2dBq", 0.25, 100.0, blank, -2147483647)
             numbers = [chance.choice([-2147483647, -2147483646, chance.getrandbits(31)]) for _ in range(300)]
             inputs.append(bytes([1]) + head[1:] + how + struct.pack("=300i", *numbers))
+
+
 def hcompress_inputs() -> list[bytes]:
     """Streams of planes as they are, and of few bits; pixels of few bits and of all."""
     chance = random.Random(5)
