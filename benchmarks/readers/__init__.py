@@ -1,8 +1,8 @@
 """The readers of the race: a module each, with VERSION and WAYS.
 
 WAYS maps a kind of case to the library's documented ways of doing it; the fastest that reads right is timed.
-A way takes a path, or a list of paths, and ends in torch tensors. `before`, where there is one, is called
-before every way and is not timed.
+A way takes a path, or a list of paths, and ends in torch tensors; one that writes ends in what reads it back.
+`before`, where there is one, is called before every way and is not timed.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from functools import cache, partial
 
 import torch
@@ -67,6 +68,19 @@ def ragged(path: str) -> tuple[torch.Tensor, torch.Tensor]:
     return table(path, ragged="offsets")["V"]
 
 
+@cache
+def pixels(path: str) -> torch.Tensor:
+    return image(path)
+
+
+def write(path: str, **settings: object) -> Callable[[], torch.Tensor]:
+    target = f"{path}.{sys.argv[-1]}.fz"
+    torchfits.writeto(target, pixels(path), compress="rice", overwrite=True, **settings)
+    return partial(image, target, hdu=1)
+
+
+QUANTIZE = torchfits.Quantize(level=4, method="dither1", seed=1)
+
 WAYS = {
     "image": [image],
     "scaled": [image],
@@ -79,6 +93,8 @@ WAYS = {
     "last": [partial(image, hdu="E99")],
     "spectra": [spectra],
     "compressed": [partial(image, hdu=1)],
+    "write_rice": [write],
+    "write_quantized": [partial(write, quantize=QUANTIZE)],
     "table": [table],
     "columns": [partial(table, columns=COLUMNS)],
     "slice": [partial(table, rows=slice(FIRST, LAST))],
