@@ -10,7 +10,7 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, P
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from libc.errno cimport errno as c_errno
-from libc.stdint cimport INT32_MAX, INT64_MAX, int64_t, uint8_t, uint64_t
+from libc.stdint cimport INT32_MAX, INT64_MAX, int32_t, int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy, memset
 from posix.unistd cimport close as c_close
 
@@ -98,6 +98,11 @@ from torchfits._kernels cimport (
     tf_head_free,
     tf_header,
     tf_heap,
+    tf_hcompress_decode,
+    tf_hcompress_decode_scratch,
+    tf_hcompress_encode,
+    tf_hcompress_encode_scratch,
+    tf_hcompress_room,
     tf_identify,
     tf_identity,
     tf_inflate,
@@ -119,6 +124,9 @@ from torchfits._kernels cimport (
     tf_pack_texts,
     tf_place,
     tf_planes,
+    tf_plio_decode,
+    tf_plio_encode,
+    tf_plio_room,
     tf_pread,
     tf_processor_quota,
     tf_read_cards,

@@ -2,9 +2,9 @@
 
 #include <string.h>
 
+#include "hcompress_tree.h"
 #include "pixels.h"
 
-#define HEADER_BYTES 25 /* magic 2, rows 4, columns 4, scale 4, sum 8, how many bit planes 3 */
 #define PLANES_MAX 57
 #define SMOOTH_MAX 52   /* of coefficients that are smoothed */
 #define NARROW_MAX ((int64_t)1 << 30)
@@ -69,29 +69,12 @@ static inline int is_past_end(const bit_stream *b)
 
 /* ---------------------------------------------------------------------------- bit planes */
 
-/* A quadrant of the coefficients: its bit planes, the highest first, each row in words of 32 columns, the first column
- * in the highest bit. */
+/* A quadrant of the coefficients: bitmaps of its bit planes, the highest first. */
 typedef struct {
     size_t rows, columns, words;
     size_t planes;
     uint32_t *bits;
 } quadrant;
-
-static size_t words_of(size_t columns)
-{
-    return (columns + 31) / 32;
-}
-
-static size_t half(size_t n)
-{
-    return (n + 1) / 2;
-}
-
-/* How many nodes of a quadtree cover n pixels, `level` levels above them. */
-static size_t nodes(size_t n, int level)
-{
-    return ((n - 1) >> level) + 1;
-}
 
 /* The bits of the last word that stand for columns. */
 static uint32_t edge_of(size_t columns)
@@ -161,15 +144,6 @@ static int read_level(bit_stream *from, const uint32_t *parents, uint32_t *to, s
     return 0;
 }
 
-/* The lower two bits of each group of four, side by side. */
-static inline uint32_t gather_pairs(uint32_t x)
-{
-    x &= 0x33333333;
-    x = (x | x >> 2) & 0x0f0f0f0f;
-    x = (x | x >> 4) & 0x00ff00ff;
-    return (x | x >> 8) & 0xffff;
-}
-
 /* A bit plane written as it is: 2 x 2 bits, then the next to the right. */
 static int read_direct(bit_stream *from, uint32_t *to, size_t rows, size_t columns, uint32_t *spare)
 {
@@ -206,9 +180,8 @@ static int read_tree(bit_stream *b, uint32_t *to, size_t rows, size_t columns, u
 {
     static const uint32_t root[1] = {(uint32_t)1 << 31};
     const uint32_t *parents = root;
-    int level = 1;
-    while (nodes(rows, level) > 1 || nodes(columns, level) > 1)
-        level++;
+    /* a single pixel has a root above it, too */
+    int level = rows * columns == 1 ? 1 : levels_of(rows, columns);
     while (level-- > 0) {
         uint32_t *target = level == 0 ? to : levels[level & 1];
         if (read_level(b, parents, target, nodes(rows, level), nodes(columns, level), spare) != 0)
@@ -234,7 +207,7 @@ static const char *read_planes(bit_stream *b, const quadrant *q, uint32_t *const
 
 /* ---------------------------------------------------------------------------- coefficients and pixels */
 
-/* A tile and what is read of it. Quadrants: sums, differences along a row, from row to row, and of both. */
+/* A tile and what is read of it. */
 typedef struct {
     size_t rows, columns;
     int64_t scale;
@@ -379,7 +352,7 @@ static int bits_of(uint64_t n)
 /* What the header of a stream says of a tile, checked against its sides. */
 static const char *read_header(const uint8_t *stream, size_t size, uint64_t rows, uint64_t columns, int smooth, tile *t)
 {
-    if (size < HEADER_BYTES)
+    if (size < TF_HCOMPRESS_HEADER)
         return cut;
     if (stream[0] != 0xdd || stream[1] != 0x99)
         return "does not begin as HCOMPRESS_1 does";
@@ -392,13 +365,13 @@ static const char *read_header(const uint8_t *stream, size_t size, uint64_t rows
     const int32_t scale = (int32_t)be32(stream + 10);
     const int64_t sum = (int64_t)be64(stream + 14);
     t->scale = scale > 1 ? scale : 1;
-    t->steps = bits_of((t->rows > t->columns ? t->rows : t->columns) - 1);
+    t->steps = levels_of(t->rows, t->columns);
 
     int planes = 0;
     for (int i = 0; i < 4; i++) {
         quadrant *q = &t->quadrants[i];
-        q->rows = i & 2 ? t->rows / 2 : half(t->rows);
-        q->columns = i & 1 ? t->columns / 2 : half(t->columns);
+        q->rows = quadrant_rows(t->rows, i);
+        q->columns = quadrant_columns(t->columns, i);
         q->words = words_of(q->columns);
         q->planes = stream[22 + (i + 1) / 2];
         planes = (int)q->planes > planes ? (int)q->planes : planes;
@@ -462,7 +435,7 @@ const char *tf_hcompress_decode(const uint8_t *stream, size_t size, uint64_t row
     uint32_t *spare = levels[1] + bitmap_words(t.rows, t.columns);
 
     bitmaps = spare + words_of(half(t.columns));
-    bit_stream b = {stream + HEADER_BYTES, stream + size, 0, 0, 0};
+    bit_stream b = {stream + TF_HCOMPRESS_HEADER, stream + size, 0, 0, 0};
     for (int i = 0; i < 4; i++) {
         quadrant *q = &t.quadrants[i];
         q->bits = bitmaps;
