@@ -24,6 +24,7 @@ cdef extern from "_native/pixels.h" nogil:
         tf_type stored
         tf_type values
         tf_type wanted
+        int scaled
         int has_blank
     size_t tf_width(tf_type type)
     int tf_conversion_of(tf_conversion *c, int bitpix, double scale, double zero, int has_blank,
@@ -156,6 +157,27 @@ cdef extern from "_native/tile_reader.h" nogil:
         size_t most
     tf_tile_trouble tf_read_tiles(const tf_tiling *tiling, const tf_source *source,
                                   const tf_tile_windows *windows, const tf_tile_keeping *keeping, int threads)
+
+cdef extern from "_native/tile_writer.h" nogil:
+    ctypedef struct tf_tile_encoding:
+        tf_tiling tiling
+        const void *pixels
+        float quantise_level
+        int deflate_level
+        float hcompress_scale
+    ctypedef struct tf_encoded_image:
+        int64_t count
+        int64_t element
+        int64_t bytes
+        int64_t gzipped
+        int64_t blank
+        int64_t longest
+        int64_t longest_gzipped
+    tf_tile_trouble tf_encode_tiles(const tf_tile_encoding *encoding, tf_encoded_image *encoded, int threads)
+    void tf_encoded_free(tf_encoded_image *encoded)
+    int64_t tf_encoded_row_bytes(const tf_encoded_image *encoded, int wide)
+    void tf_put_rows(const tf_encoded_image *encoded, int wide, uint8_t *rows)
+    void tf_take_heap(tf_encoded_image *encoded, uint8_t *heap, int threads)
 
 cdef extern from "_native/header_scan.h" nogil:
     enum:
