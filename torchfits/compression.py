@@ -547,7 +547,7 @@ def check_streams(source: Source, hdu: Hdu, layout: TileLayout, ranges: list[ran
 
 
 def _tiles(layout: TileLayout, ranges: list[range]) -> Iterator[tuple[int, int, int]]:
-    """Row in the table, pixels, and length of the fastest axis of every tile that a section touches."""
+    """Row in the table, pixels, and length of a row of every tile that a section touches."""
     axes = []
     for axis, side, length in zip(ranges, layout.tile, layout.image.shape, strict=True):
         axes.append([(i, min(side, length - i * side)) for i in range(axis[0] // side, axis[-1] // side + 1)])
@@ -556,7 +556,7 @@ def _tiles(layout: TileLayout, ranges: list[range]) -> Iterator[tuple[int, int, 
         for (i, _), count in zip(place, layout.counts, strict=True):
             row = row * count + i
         sides = [side for _, side in place]
-        yield row, math.prod(sides), sides[-1]
+        yield row, math.prod(sides), next((side for side in reversed(sides) if side > 1), 1)
 
 
 def _stream(
