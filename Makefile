@@ -18,6 +18,8 @@ CLANG ?= clang
 FUZZED := build/fuzz
 FUZZERS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_SECONDS ?= 60
+# says how our C finds and links the libraries that it calls
+INSIDE := $(PYTHON) vendor/build.py zlib libdeflate
 
 .PHONY: help dev demo test lint sanitize fuzz bench clean fitsverify fpack clang
 help:
@@ -45,7 +47,7 @@ lint: dev
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest --mypy-config-file pyproject.toml $(MODULES)
 	PATH="$(abspath $(BIN)):$$PATH" cython-lint $(wildcard torchfits/*.px[ydi])
-	inside=$$($(PYTHON) vendor/build.py zlib libdeflate) && for file in $(NATIVE); do \
+	inside=$$($(INSIDE) | tr ' ' '\n' | grep '^-[DI]') && for file in $(NATIVE); do \
 	  $(CC) -std=c99 -O2 -Wall -Wextra -Werror $$inside -c -o /dev/null $$file || exit 1; \
 	done
 
@@ -75,9 +77,10 @@ fuzz: $(FUZZERS:%=$(FUZZED)/%)
 
 $(FUZZED)/%: tests/fuzz/%.c $(wildcard tests/fuzz/common.* torchfits/_native/*) | clang
 	@mkdir -p $(@D)
+	inside=$$(CC=$(CLANG) CFLAGS=-fsanitize=fuzzer-no-link TORCHFITS_SANITIZE=1 $(INSIDE)) && \
 	$(CLANG) -std=c99 -O1 -g -ffp-contract=off -Wall -Wextra -Werror -fsanitize=fuzzer,address,undefined \
 	  -fno-sanitize-recover=undefined -fsanitize-coverage-ignorelist=tests/fuzz/uncovered.txt $(COVERAGE) \
-	  -Itorchfits $< tests/fuzz/common.c $(NATIVE) -lm -lpthread -o $@
+	  -Itorchfits $< tests/fuzz/common.c $(NATIVE) $$inside -lm -lpthread -o $@
 # comparing pixels tells libFuzzer nothing, and takes most of the time
 $(FUZZED)/fuzz_image $(FUZZED)/fuzz_table: COVERAGE := -fno-sanitize-coverage=trace-cmp
 

@@ -1,4 +1,4 @@
-"""The extension modules: Cython and C, with cfitsio, libdeflate, wcslib and zlib inside. The rest: pyproject.toml."""
+"""The extension modules: Cython and C, and the vendored libraries inside. The rest: pyproject.toml."""
 
 from __future__ import annotations
 

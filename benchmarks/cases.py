@@ -44,9 +44,29 @@ def scaled(path: Path) -> Files:
     return str(path)
 
 
-def rice(path: Path) -> Files:
-    pixels = (30 * noise(4096, 4096) + 1000).astype("i2")
-    fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(pixels, compression_type="RICE_1")]).writeto(path)
+def packed(path: Path) -> Files:
+    # the name says how astropy writes it
+    path = path.with_suffix(".fits.gz")
+    fits.writeto(path, noise(1024, 1024))
+    return str(path)
+
+
+def compressed(dtype: str, side: int, codec: str, **options: Any) -> Callable[[Path], Files]:
+    def make(path: Path) -> Files:
+        pixels = 30 * noise(side, side) + 1000
+        hdu = fits.CompImageHDU(pixels.astype(dtype), compression_type=codec, **options)
+        fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(path)
+        return str(path)
+
+    return make
+
+
+def mask(path: Path) -> Files:
+    """What masks are like: a few hundred bits set, here and there in runs."""
+    pixels = np.zeros((2048, 2048), "i2")
+    for row, column in np.random.default_rng(1).integers(0, 2000, (300, 2)):
+        pixels[row : row + 8, column : column + 20] |= 1 << row % 8
+    fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(pixels, compression_type="PLIO_1")]).writeto(path)
     return str(path)
 
 
@@ -122,6 +142,8 @@ def ragged(path: Path) -> Files:
 
 
 MEDIUM, WIDE = image(2048, 2048), image(8192, 8192)
+RICE = compressed("i2", 4096, "RICE_1")
+QUANTIZED = compressed("f4", 4096, "RICE_1", quantize_level=4, quantize_method=1, dither_seed=1)
 CASES = {
     "f32_256": Case("float32 256²", "image", image(256, 256)),
     "f32_2k": Case("float32 2048²", "image", MEDIUM, floor=True),
@@ -139,7 +161,18 @@ CASES = {
     "extensions": Case("100 extensions 256², all", "extensions", extensions),
     "last": Case("the last of 100 by name", "last", extensions),
     "spectra": Case("300 spectra of 4 HDUs", "spectra", spectra),
-    "rice": Case("RICE_1 int16 4096²", "compressed", rice),
+    "gz": Case("float32 1024², `.fits.gz`", "image", packed),
+    "rice": Case("RICE_1 int16 4096²", "compressed", RICE),
+    "rice_f32": Case("RICE_1 float32 4096², quantized", "compressed", QUANTIZED),
+    "gzip2": Case("GZIP_2 float32 2048²", "compressed", compressed("f4", 2048, "GZIP_2", quantize_level=0)),
+    "gzip1": Case("GZIP_1 int32 2048²", "compressed", compressed("i4", 2048, "GZIP_1")),
+    "hcompress": Case(
+        "HCOMPRESS_1 int16 2048²",
+        "compressed",
+        compressed("i2", 2048, "HCOMPRESS_1", tile_shape=(16, 2048)),
+    ),
+    "plio": Case("PLIO_1 mask 2048²", "compressed", mask),
+    "rice_cutouts": Case("200 cutouts 128² of RICE_1 int16", "tile_cutouts", RICE),
     "table": Case("8 columns, 1M rows", "table", catalogue),
     "columns": Case("3 of the 8 columns", "columns", catalogue),
     "slice": Case("rows 500,000 to 600,000", "slice", catalogue),

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import torchfits
+from torchfits import _direct
 
 CORPUS_VARIABLE = "TORCHFITS_CORPUS"
 REQUIRE_VARIABLE = "TORCHFITS_REQUIRE_CORPUS"
@@ -16,7 +17,7 @@ REQUIRE_VARIABLE = "TORCHFITS_REQUIRE_CORPUS"
 
 def pytest_report_header() -> str:
     versions = torchfits.versions()
-    keys = ("torchfits", "cfitsio", "cfitsio_reentrant", "wcslib", "zlib", "cython", "torch")
+    keys = ("torchfits", "cfitsio", "cfitsio_reentrant", "wcslib", "zlib", "libdeflate", "cython", "torch")
     return ", ".join(f"{key} {versions[key]}" for key in keys)
 
 
@@ -42,6 +43,14 @@ def no_descriptor_left():
         torchfits.cache_clear()
         left = {fd: name for fd, name in _descriptors().items() if fd in left}
         assert not left, f"descriptors left open: {left}"
+
+
+@pytest.fixture(params=_direct.variants())
+def variant(request):
+    """Each variant of the kernels that this machine can run, in turn."""
+    _direct.use_variant(request.param)
+    yield request.param
+    _direct.use_variant(_direct.variants()[0])
 
 
 def corpus_root() -> Path | None:

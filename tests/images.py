@@ -23,6 +23,7 @@ import torch
 import torchfits
 
 BLOCK = 2880
+ENGINES = ("direct", "cfitsio")
 STORED = {8: "u1", 16: "i2", 32: "i4", 64: "i8", -32: "f4", -64: "f8"}
 ZERO_OF_OTHER_SIGN = {8: -128, 16: 2**15, 32: 2**31, 64: 2**63}
 OTHER_SIGN = {8: "i1", 16: "u2", 32: "u4", 64: "u8"}

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from images import BLOCK, EMPTY, bits, card, exact_bits, padded
 
+ENGINES = ("auto", "direct", "cfitsio")
 # bytes of an element, and of the numbers that make it: what is swapped
 WIDTHS = {"L": 1, "B": 1, "A": 1, "I": 2, "J": 4, "K": 8, "E": 4, "D": 8, "C": 8, "M": 16}
 PARTS = {**WIDTHS, "C": 4, "M": 8}

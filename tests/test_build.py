@@ -175,6 +175,33 @@ def test_nothing_anywhere_says_what_to_do(vendor, toy):
     assert toy.sha256 in str(caught.value)
 
 
+def test_a_library_that_can_be_done_without_is_missed_loudly(vendor, toy, tarball, monkeypatch, capsys):
+    optional = replace(toy, instead="toys are made by hand")
+    library = vendor.build(optional, [], sanitize=False)
+    assert (library.version, vendor.arguments(library)) == ("none", [])
+    assert library.where == "nowhere to be had: toys are made by hand"
+    said = capsys.readouterr().err
+    assert "WARNING: toy is nowhere to be had: toys are made by hand" in said
+    assert "TORCHFITS_TOY_TARBALL" in said
+    monkeypatch.setenv("TORCHFITS_TOY_TARBALL", str(tarball))
+    assert vendor.build(optional, [], sanitize=False).macros == ("HAVE_TOY",)
+
+
+def test_sources_of_one_name_do_not_replace_each_other(vendor, toy, tmp_path, monkeypatch):
+    path = tmp_path / "two.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        for folder in ("one", "other"):
+            text = f"int {folder}(void) {{ return 1; }}".encode()
+            entry = tarfile.TarInfo(f"toy-1.0/{folder}/toy.c")
+            entry.size = len(text)
+            archive.addfile(entry, io.BytesIO(text))
+    monkeypatch.setenv("TORCHFITS_TOY_TARBALL", str(path))
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    library = vendor.build(replace(toy, sha256=sha256, sources=("*/toy.c",)), [], sanitize=False)
+    symbols = subprocess.run(["nm", *library.archives], capture_output=True, text=True, check=True).stdout
+    assert re.findall(r"T (\w+)$", symbols, re.M) == ["one", "other"]
+
+
 def test_debian_entries_become_source_entries(vendor, tmp_path):
     parts = tmp_path / "sources.list.d"
     parts.mkdir()
@@ -227,7 +254,23 @@ def test_everything_built_is_not_built_again(tmp_path):
     )
     assert again.stderr == ""
     assert not (tmp_path / "none").exists()
-    assert [line.split()[0] for line in again.stdout.splitlines()] == ["zlib", "cfitsio", "wcslib"]
+    assert [line.split()[0] for line in again.stdout.splitlines()] == [
+        "zlib",
+        "libdeflate",
+        "cfitsio",
+        "wcslib",
+    ]
+
+
+def test_the_recipe_tells_how_c_finds_and_links_a_library():
+    answer = subprocess.run(
+        [sys.executable, RECIPE, "zlib", "libdeflate"], check=True, capture_output=True, text=True
+    )
+    words = answer.stdout.split()
+    assert words[0] == "-DHAVE_LIBDEFLATE"
+    assert [Path(word).name for word in words if word.endswith(".a")] == ["liblibdeflate.a", "libzlib.a"]
+    headers = [name for word in words if word.startswith("-I") for name in os.listdir(word[2:])]
+    assert {"libdeflate.h", "zlib.h"} <= set(headers)
 
 
 EXTENSIONS = sorted(Path(torchfits.__file__).parent.glob(f"*{sysconfig.get_config_var('EXT_SUFFIX')}"))

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from images import (
     DTYPES,
     EMPTY,
+    ENGINES,
     STORED,
     ZERO_OF_OTHER_SIGN,
     Scaling,
@@ -29,11 +30,10 @@ from images import (
 from test_oracles import FILES
 
 import torchfits
-from torchfits import FitsFormatError, FitsUnsupported, _direct
+from torchfits import FitsFormatError, FitsUnsupported
 
 pytestmark = pytest.mark.native
 
-ENGINES = ["direct", "cfitsio"]
 # rounds to another float32 by way of float64
 TWICE = 2**60 + 2**36 + 1
 SCALINGS = {
@@ -54,13 +54,6 @@ CASES = [
     for bitpix, name in itertools.product(STORED, SCALINGS)
     if bitpix > 0 or not ("sign" in name or "blank" in name)
 ]
-
-
-@pytest.fixture(params=_direct.variants())
-def variant(request):
-    _direct.use_variant(request.param)
-    yield request.param
-    _direct.use_variant(_direct.variants()[0])
 
 
 def tricky(bitpix: int) -> np.ndarray:

@@ -21,13 +21,12 @@ from images import SANITIZED, in_fork
 from malformed import Case, between, header, heap_table, image, pad, table, table_cards
 from malformed_cases import CASES
 from probe import resident
-from tables import Field, assert_equal_bits, parts_of, random_table
+from tables import ENGINES, Field, assert_equal_bits, parts_of, random_table
 
 import torchfits
 from torchfits import FitsError, FitsFormatError, FitsUnsupported, SectionError, TableHDU
 
 pytestmark = pytest.mark.native
-ENGINES = ["auto", "direct", "cfitsio"]
 MEMORY = 96 << 20
 
 WAYS: dict[str, Callable[[TableHDU], Any]] = {

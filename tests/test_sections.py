@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from images import (
     BLOCK,
     EMPTY,
+    ENGINES,
     SANITIZED,
     STORED,
     Scaling,
@@ -34,7 +35,6 @@ from torchfits import SectionError
 
 pytestmark = pytest.mark.native
 
-ENGINES = ["direct", "cfitsio"]
 SHAPES = [(700,), (40, 3000), (3, 5, 2500), (2, 3, 4, 90), (2, 3, 2, 4, 5), (300, 2), (5, 1, 7), (1, 1, 1)]
 
 

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from images import SANITIZED, in_fork, run_child
 from tables import (
+    ENGINES,
     Field,
     assert_column,
     assert_equal_bits,
@@ -29,10 +30,9 @@ from tables import (
 )
 
 import torchfits
-from torchfits import FitsFormatError, FitsWarning, SectionError
+from torchfits import FitsFormatError, FitsUnsupported, FitsWarning, SectionError
 
 pytestmark = pytest.mark.native
-ENGINES = ["auto", "direct", "cfitsio"]
 FIELDS = [
     Field("K"), Field("E", 3), Field("I", null=7), Field("L", 2), Field("A", 4), Field("P", 1, "J", null=7),
     Field("X", 5), Field("J", zero="2147483648", null=-5), Field("Q", 1, "L"),
@@ -531,6 +531,21 @@ def test_batches_left_early(hdu, prefetch):
     del batches
     hdu.iter_table(["C1"], 10, prefetch=prefetch)
     assert threading.active_count() == before
+
+
+def test_batches_of_a_parent_go_on_or_say_why_not(hdu):
+    ahead, plain = hdu.iter_table(["C1"], 10), hdu.iter_table(["C1"], 10, prefetch=0)
+    for each in (ahead, plain):
+        next(each)
+
+    def check():
+        with pytest.raises(FitsUnsupported, match="another process"):
+            next(ahead)
+        assert_column(next(plain)["C1"], SLOW["C1"], range(10, 20))
+        assert_column(next(hdu.iter_table(["C1"], 10))["C1"], SLOW["C1"], range(10))
+
+    in_fork(check, 20)
+    assert_column(next(ahead)["C1"], SLOW["C1"], range(10, 20))
 
 
 def test_two_iterations_at_once(hdu):

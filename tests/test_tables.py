@@ -240,6 +240,9 @@ def test_columns_in_the_asked_order_in_any_case(tmp_path):
         assert list(f["T"].read_table(columns=[2, "RA"])) == ["z", "Ra"]
         with pytest.raises(SectionError, match="no column 3"):
             f["T"].read_table(columns=[3])
+        assert list(f["T"].read_table(columns=(name for name in ("z", "ra")))) == ["z", "Ra"]
+        with pytest.raises(SectionError, match="no column True"):
+            f["T"].read_table(columns=[True])
         with pytest.raises(TypeError, match="list of names"):
             f["T"].read_table(columns="z")
         with pytest.raises(SectionError, match="slice"):
@@ -341,6 +344,26 @@ def test_ascii_table(tmp_path):
     assert math.isnan(table["C3"][2])
     assert torchfits.strings(table["C4"]) == ["abc", "x", ""]
     assert table["C5"].tolist()[:2] == [1500.0, -0.025]
+
+
+@pytest.mark.parametrize("engine", ["direct", "cfitsio"])
+def test_null_integers_of_text_match_nothing(tmp_path, engine):
+    """Scaled or not; blank reals are NaN."""
+    path = ascii_table(
+        tmp_path / "t.fits",
+        [(1, "I4"), (5, "I4"), (9, "F4.1")],
+        ["   1   1 1.0", "            ", "  -9  -9-9.0", "   3   3 3.0"],
+        TNULL1="'-9'",
+        TNULL2="'-9'",
+        TSCAL2=2,
+    )
+    with torchfits.open(path, engine=engine) as f:
+        for name, mask in f[1].read_table(nulls="mask")[1].items():
+            assert mask.tolist() == [False, True, True, False], name
+            for where in (f"{name} != 1 or {name} <= 2", f"not {name} == 1 or {name} == 1"):
+                assert f[1].read_table([0], where=where)["C1"].tolist() == [1, 3], where
+            assert len(f[1].read_table([0], where=f"{name} is null")["C1"]) == 2
+        assert len(f[1].read_table([2], where="C3 != 1")["C3"]) == 3
 
 
 def test_ascii_fields_that_other_readers_disagree_on(tmp_path):

@@ -19,6 +19,7 @@ def test_keys_and_types():
         "cfitsio_reentrant": bool,
         "wcslib": str,
         "zlib": str,
+        "libdeflate": str,
         "cython": str,
         "torch": str,
         "sources": dict,
@@ -31,6 +32,7 @@ def test_the_libraries_are_the_pinned_ones_and_reentrant():
     assert versions["cfitsio"] == "4.2.0"
     assert versions["wcslib"] == "7.12"
     assert versions["zlib"] == "1.2.13"
+    assert versions["libdeflate"] == "1.14"
     assert versions["cfitsio_reentrant"] is True
 
 
@@ -42,7 +44,7 @@ def test_torch_and_cython():
 
 def test_sources_say_where_each_library_came_from():
     sources = torchfits.versions()["sources"]
-    assert set(sources) == {"zlib", "cfitsio", "wcslib"}
+    assert set(sources) == {"zlib", "libdeflate", "cfitsio", "wcslib"}
     assert all(isinstance(where, str) and where for where in sources.values())
 
 

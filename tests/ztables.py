@@ -34,7 +34,7 @@ def _run(*command: object) -> subprocess.CompletedProcess:
         ) from None
 
 
-def fpack(path, to, *options: str):
+def fpack(path, to, *options):
     done = _run("fpack", *(options or ["-table"]), "-O", to, path)
     assert done.returncode == 0, done.stderr
     return to

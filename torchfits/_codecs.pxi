@@ -6,11 +6,11 @@ RICE_TOGETHER = TF_RICE_TOGETHER
 
 
 def rice_decode(list streams not None, uint64_t count, int width, uint64_t block=32):
-    """The `count` numbers of each of up to RICE_TOGETHER streams, `width` bytes each, in the host's byte order.
+    """The `count` numbers of each of up to RICE_TOGETHER streams, `width` bytes each and the host's.
 
     Raises:
-        ValueError: A stream is damaged; says how, as the end of a sentence that begins with 'the stream '. Its
-            `stream` is the index of that one.
+        ValueError: A stream is damaged; says how, as the end of a sentence that begins with 'the stream '.
+            Its `stream` is the index of that one.
 
     >>> rice_decode([b"\\x07\\0"], 3, 1)
     [bytearray(b'\\x07\\x07\\x07')]
@@ -51,7 +51,7 @@ cdef _damaged(how, int which):
 
 
 def rice_encode(const unsigned char[::1] numbers not None, int width, uint64_t block=32):
-    """The RICE_1 stream of numbers of `width` bytes in the host's byte order, as cfitsio writes it.
+    """The RICE_1 stream of numbers of `width` bytes, the host's, as cfitsio writes it.
 
     >>> rice_encode(b"\\x07\\x07\\x07", 1)
     b'\\x07\\x00'
@@ -109,8 +109,8 @@ def inflate(const unsigned char[::1] stream not None, size_t count, str library=
     """The `count` bytes that the first member of a gzip stream makes.
 
     Raises:
-        ValueError: The stream is damaged, or makes more or fewer; says how, as the end of a sentence that begins
-            with 'the stream '.
+        ValueError: The stream is damaged, or makes more or fewer; says how, as the end of a sentence that
+            begins with 'the stream '.
     """
     cdef size_t size = stream.shape[0]
     cdef const uint8_t *c_stream = &stream[0] if size else NULL
@@ -180,7 +180,7 @@ def deflate(const unsigned char[::1] data not None, int level=TF_DEFLATE_LEVEL):
 
 
 def shuffle(const unsigned char[::1] numbers not None, int width):
-    """Numbers of `width` bytes (1, 2, 4 or 8) in the order of GZIP_2."""
+    """Numbers of `width` bytes in the order of GZIP_2."""
     return _reordered(tf_shuffle, numbers, width)
 
 
@@ -199,7 +199,7 @@ cdef bytes _reordered(void (*order)(const uint8_t *, size_t, int, uint8_t *) noe
     cdef const uint8_t *c_numbers = &numbers[0] if size else NULL
     cdef bytes reordered = PyBytes_FromStringAndSize(NULL, size)
     cdef uint8_t *to = <uint8_t *>PyBytes_AS_STRING(reordered)
-    if width not in (1, 2, 4, 8) or size % width:
+    if width < 1 or size % width:
         raise ValueError(f"no numbers of {width} bytes")
     with nogil:
         order(c_numbers, size // width, width, to)
@@ -220,7 +220,8 @@ def hcompress_decode(
     """The pixels of an HCOMPRESS_1 stream, int32 in the byte order of the host.
 
     Raises:
-        ValueError: The stream is damaged; says how, as the end of a sentence that begins with 'the compressed tile '.
+        ValueError: The stream is damaged; says how, as the end of a sentence that begins with 'the compressed
+            tile '.
 
     >>> hcompress_decode(hcompress_encode(b"\\1\\0\\0\\0" * 4, 2, 2), 2, 2) == b"\\1\\0\\0\\0" * 4
     True
@@ -243,7 +244,7 @@ def hcompress_decode(
 
 
 def hcompress_encode(const unsigned char[::1] pixels not None, uint64_t rows, uint64_t columns, int scale=0):
-    """The HCOMPRESS_1 stream of a tile of int32 pixels in the byte order of the host, byte for byte cfitsio's."""
+    """The HCOMPRESS_1 stream of a tile of int32 pixels in the byte order of the host; cfitsio's bytes."""
     _check_sides(rows, columns)
     if <uint64_t>pixels.shape[0] != 4 * rows * columns:
         raise ValueError(f"{pixels.shape[0]} bytes for {rows} x {columns} pixels")
@@ -267,7 +268,8 @@ def plio_decode(const unsigned char[::1] stream not None, size_t count):
     """The `count` pixels of a PLIO_1 line list, int32 in the byte order of the host.
 
     Raises:
-        ValueError: The list is damaged; says how, as the end of a sentence that begins with 'the compressed tile '.
+        ValueError: The list is damaged; says how, as the end of a sentence that begins with 'the compressed
+            tile '.
     """
     cdef const uint8_t *c_stream = &stream[0] if stream.shape[0] else NULL
     cdef size_t size = stream.shape[0]
@@ -282,7 +284,7 @@ def plio_decode(const unsigned char[::1] stream not None, size_t count):
 
 
 def plio_encode(const unsigned char[::1] pixels not None):
-    """The PLIO_1 line list of int32 pixels in the byte order of the host; ValueError unless all are 0 to 2^24 - 1.
+    """The PLIO_1 line list of int32 pixels, 0 to 2^24 - 1, in the byte order of the host; else ValueError.
 
     >>> plio_decode(plio_encode(b"\\1\\0\\0\\0"), 1)
     bytearray(b'\\x01\\x00\\x00\\x00')
@@ -302,3 +304,84 @@ def plio_encode(const unsigned char[::1] pixels not None):
         return to[:size]
     finally:
         PyMem_Free(to)
+
+
+# ---------------------------------------------------------------------------- quantisation
+
+
+cdef tf_quantisation _quantisation_of(int method, int64_t zdither0, int64_t tile) except *:
+    cdef tf_quantisation q
+    if not 0 <= method < <int>TF_DITHER_METHODS:
+        raise ValueError(f"unknown method of dithering: {method}")
+    memset(&q, 0, sizeof(q))
+    q.method = <tf_dither_method>method
+    q.zdither0 = zdither0
+    q.tile = tile
+    return q
+
+
+def dequantise(
+    const unsigned char[::1] numbers not None,
+    bint wide,
+    int method,
+    double scale,
+    double zero,
+    blank,
+    int64_t zdither0=1,
+    int64_t tile=0,
+):
+    """Reals of the host, float or (wide) double, from int32 numbers of the host: those of one tile.
+
+    Method is 0 for NO_DITHER, 1 and 2 for SUBTRACTIVE_DITHER_1 and _2; the number `blank` gives NaN.
+
+    >>> bytes(dequantise(bytes(4), False, 0, 1.0, 0.0, None))
+    b'\\x00\\x00\\x00\\x00'
+    """
+    cdef tf_quantisation q = _quantisation_of(method, zdither0, tile)
+    cdef bytearray given = bytearray(numbers)
+    cdef size_t n = len(given) // sizeof(int32_t)
+    # floats take the place of the numbers
+    cdef bytearray reals = bytearray(n * sizeof(double)) if wide else given
+    cdef uint8_t *c_given = given
+    cdef uint8_t *to = reals
+    q.scale = scale
+    q.zero = zero
+    q.has_blank = blank is not None
+    q.blank = blank or 0
+    with nogil:
+        tf_dequantise(&q, <const int32_t *>c_given, n, wide, to)
+    return reals
+
+
+def quantise(
+    const unsigned char[::1] pixels not None,
+    bint wide,
+    size_t columns,
+    float level,
+    int method,
+    int64_t zdither0=1,
+    int64_t tile=0,
+):
+    """The int32 numbers for a tile of float or (wide) double, their scale and zero; None where it has none.
+
+    >>> quantise(bytes(4 * 100), False, 10, 4.0, 1) is None
+    True
+    """
+    cdef tf_quantisation q = _quantisation_of(method, zdither0, tile)
+    cdef tf_noise_guess guess
+    cdef bytearray given = bytearray(pixels)
+    cdef size_t n = len(given) // (sizeof(double) if wide else sizeof(float))
+    if columns == 0 or n % columns != 0:
+        raise ValueError(f"{n} pixels are no rows of {columns}")
+    cdef bytearray scratch = bytearray(tf_quantise_scratch(wide, columns, n // columns))
+    cdef bytearray numbers = bytearray(n * sizeof(int32_t))
+    cdef uint8_t *c_given = given
+    cdef uint8_t *c_scratch = scratch
+    cdef uint8_t *to = numbers
+    cdef int failed
+    memset(&guess, 0, sizeof(guess))
+    with nogil:
+        failed = tf_quantise(
+            &q, level, c_given, wide, columns, n // columns, &guess, c_scratch, <int32_t *>to
+        )
+    return None if failed else (numbers, q.scale, q.zero)

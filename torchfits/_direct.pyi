@@ -219,6 +219,19 @@ def hcompress_decode(stream: Buffer, rows: int, columns: int, smooth: bool = Fal
 def hcompress_encode(pixels: Buffer, rows: int, columns: int, scale: int = 0) -> bytes: ...
 def plio_decode(stream: Buffer, count: int) -> bytearray: ...
 def plio_encode(pixels: Buffer) -> bytes: ...
+def dequantise(
+    numbers: Buffer,
+    wide: bool,
+    method: int,
+    scale: float,
+    zero: float,
+    blank: int | None,
+    zdither0: int = 1,
+    tile: int = 0,
+) -> bytearray: ...
+def quantise(
+    pixels: Buffer, wide: bool, columns: int, level: float, method: int, zdither0: int = 1, tile: int = 0
+) -> tuple[bytearray, float, float] | None: ...
 
 FILE_DONE: int
 FILE_CHANGED: int

@@ -135,7 +135,8 @@ cdef class HduIndex:
             shape = [h.axes[k] for k in range(h.naxis - 1, -1, -1)]
             if h.kind == TF_HDU_GROUPS:  # the groups stand in the place of NAXIS1, which is 0
                 shape = [h.gcount, *shape[:-1]] if h.naxis > 1 else [h.gcount, 0]
-            image = (h.bitpix, tuple(shape or (0,)), h.scale, h.zero, h.blank if h.has_blank else None, h.pcount)
+            blank = h.blank if h.has_blank else None
+            image = (h.bitpix, tuple(shape or (0,)), h.scale, h.zero, blank, h.pcount)
         return (KINDS[h.kind], self.found[i].start, self.found[i].start + h.header_bytes, h.data_bytes,
                 h.name[:h.name_length].decode("ascii"), h.version, bool(h.compressed), bool(h.orderly), image)
 

@@ -303,8 +303,8 @@ cdef extern from "_native/deflate.h" nogil:
     tf_inflater *tf_inflater_new(const char *library)
     void tf_inflater_free(tf_inflater *inflater)
     const char *tf_inflate(tf_inflater *inflater, const uint8_t *stream, size_t size, uint8_t *to, size_t n)
-    tf_inflated tf_inflate_file(tf_inflater *inflater, const uint8_t *file, size_t size, uint8_t *to, size_t room,
-                                size_t *taken, size_t *made)
+    tf_inflated tf_inflate_file(tf_inflater *inflater, const uint8_t *file, size_t size, uint8_t *to,
+                                size_t room, size_t *taken, size_t *made)
     tf_deflater *tf_deflater_new(int level)
     void tf_deflater_free(tf_deflater *deflater)
     size_t tf_deflate_room(size_t n)
@@ -320,28 +320,124 @@ cdef extern from "_native/stream.h" nogil:
 cdef extern from "_native/rice.h" nogil:
     enum: TF_RICE_TOGETHER
     uint64_t tf_rice_least(uint64_t n, int width, uint64_t block)
-    const char *tf_rice_decode(const tf_stream *streams, int count, int width, uint64_t block, void **to, uint64_t n,
-                               int *bad)
+    const char *tf_rice_decode(const tf_stream *streams, int count, int width, uint64_t block, void **to,
+                               uint64_t n, int *bad)
 
 cdef extern from "_native/rice_encode.h" nogil:
     size_t tf_rice_room(uint64_t n, int width, uint64_t block)
-    int64_t tf_rice_encode(const void *numbers, uint64_t n, int width, uint64_t block, uint8_t *to, size_t room)
+    int64_t tf_rice_encode(const void *numbers, uint64_t n, int width, uint64_t block, uint8_t *to,
+                           size_t room)
 
 cdef extern from "_native/hcompress.h" nogil:
     size_t tf_hcompress_decode_scratch(uint64_t rows, uint64_t columns)
-    const char *tf_hcompress_decode(const uint8_t *stream, size_t size, uint64_t rows, uint64_t columns, int smooth,
-                                    int32_t *to, void *scratch)
+    const char *tf_hcompress_decode(const uint8_t *stream, size_t size, uint64_t rows, uint64_t columns,
+                                    int smooth, int32_t *to, void *scratch)
 
 cdef extern from "_native/hcompress_encode.h" nogil:
     size_t tf_hcompress_encode_scratch(uint64_t rows, uint64_t columns)
     size_t tf_hcompress_room(uint64_t rows, uint64_t columns)
-    int64_t tf_hcompress_encode(const int32_t *pixels, uint64_t rows, uint64_t columns, int32_t scale, uint8_t *to,
-                                size_t room, void *scratch)
+    int64_t tf_hcompress_encode(const int32_t *pixels, uint64_t rows, uint64_t columns, int32_t scale,
+                                uint8_t *to, size_t room, void *scratch)
 
 cdef extern from "_native/plio.h" nogil:
     const char *tf_plio_decode(const uint8_t *stream, size_t size, int32_t *to, size_t n)
     size_t tf_plio_room(size_t n)
     int64_t tf_plio_encode(const int32_t *pixels, size_t n, uint8_t *to, size_t room)
+
+cdef extern from "_native/quantise.h" nogil:
+    ctypedef enum tf_dither_method:
+        TF_NO_DITHER
+        TF_SUBTRACTIVE_DITHER_1
+        TF_SUBTRACTIVE_DITHER_2
+        TF_DITHER_METHODS
+    ctypedef struct tf_quantisation:
+        tf_dither_method method
+        int64_t zdither0
+        int64_t tile
+        double scale
+        double zero
+        int has_blank
+        int64_t blank
+    ctypedef struct tf_noise_guess:
+        double differences[3]
+    void tf_dequantise(const tf_quantisation *q, const int32_t *numbers, size_t n, int wide, void *to)
+    size_t tf_quantise_scratch(int wide, size_t columns, size_t rows)
+    int tf_quantise(tf_quantisation *q, float level, const void *pixels, int wide, size_t columns,
+                    size_t rows, tf_noise_guess *guess, void *scratch, int32_t *numbers)
+
+cdef extern from "_native/tile_reader.h" nogil:
+    enum:
+        TF_TILE_AXES
+    ctypedef enum tf_codec:
+        TF_RICE_1
+        TF_GZIP_1
+        TF_GZIP_2
+        TF_PLIO_1
+        TF_HCOMPRESS_1
+        TF_NOCOMPRESS
+    ctypedef struct tf_stream_column:
+        int64_t at
+        int wide
+        int64_t element
+    ctypedef struct tf_tile_number:
+        int64_t at
+        tf_type type
+        double same
+    ctypedef struct tf_tiling:
+        tf_codec codec
+        int rice_width
+        int smooth
+        int32_t plio_zero
+        uint64_t rice_block
+        int axes
+        int64_t *shape
+        int64_t *tile
+        int64_t *tiles
+        int64_t rows
+        int64_t row_bytes
+        int64_t heap
+        int64_t heap_bytes
+        tf_stream_column compressed
+        tf_stream_column gzipped
+        tf_stream_column uncompressed
+        tf_type uncompressed_type
+        tf_conversion conversion
+        int quantised
+        tf_tile_number scale
+        tf_tile_number zero
+        tf_tile_number blank
+        double image_scale
+        double image_zero
+        int has_blank
+        tf_dither_method method
+        int64_t zdither0
+    ctypedef struct tf_tile_trouble:
+        tf_outcome outcome
+        const char *reason
+        int64_t tile
+        int64_t offset
+    ctypedef struct tf_tile_cache:
+        pass
+    ctypedef struct tf_tile_cache_numbers:
+        int64_t hits
+        int64_t misses
+        int64_t tiles
+        size_t bytes
+    tf_tile_cache *tf_tile_cache_new()
+    void tf_tile_cache_free(tf_tile_cache *cache)
+    tf_tile_cache_numbers tf_tile_cache_info(tf_tile_cache *cache)
+    ctypedef struct tf_tile_windows:
+        const int64_t *windows
+        int64_t count
+        int64_t *step
+        int64_t *pitch
+        uint8_t *to
+    ctypedef struct tf_tile_keeping:
+        tf_tile_cache *cache
+        int64_t of
+        size_t most
+    tf_tile_trouble tf_read_tiles(const tf_tiling *tiling, const tf_source *source,
+                                  const tf_tile_windows *windows, const tf_tile_keeping *keeping, int threads)
 
 cdef extern from "_native/files.h" nogil:
     ctypedef struct tf_head:

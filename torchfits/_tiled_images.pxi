@@ -13,14 +13,14 @@ cdef class Tiling:
 
     Args:
         codec: ZCMPTYPE.
-        options: (BYTEPIX and BLOCKSIZE of RICE_1, SMOOTH of HCOMPRESS_1, what PLIO_1 adds to the stored numbers).
+        options: (BYTEPIX and BLOCKSIZE of RICE_1, SMOOTH of HCOMPRESS_1, what PLIO_1 adds to stored numbers).
         shape, tile: In tensor order.
         table: (offset of the first row, bytes of a row, rows, offset of the heap, its bytes).
-        columns: (offset in the row, whether it is Q, bytes of an element) of COMPRESSED_DATA, GZIP_COMPRESSED_DATA
-            and UNCOMPRESSED_DATA, or None; and of `TYPES`, that of the elements of the last one.
+        columns: (offset in the row, whether it is Q, bytes of an element) of COMPRESSED_DATA,
+            GZIP_COMPRESSED_DATA and UNCOMPRESSED_DATA, or None; of `TYPES`, that of the last one's elements.
         conversion: From the stored numbers, or from those that quantised ones stand for.
-        quantisation: None where the pixels are not quantised; (ZQUANTIZ, ZDITHER0, BSCALE, BZERO, ZSCALE, ZZERO,
-            ZBLANK), of which the last three are (offset in the row or -1, of `TYPES`, the value for all tiles), and
+        quantisation: None where the pixels are not quantised; else ZQUANTIZ, ZDITHER0, BSCALE, BZERO, ZSCALE,
+            ZZERO, ZBLANK. The last three are (offset in the row or -1, of `TYPES`, the value for all tiles);
             ZBLANK may be None.
     """
 
@@ -77,7 +77,7 @@ cdef class Tiling:
         cdef int i
         for i in range(self.t.axes):
             rows *= self.t.tiles[i]
-        if self.t.rows + rows * self.t.row_bytes > source.size or self.t.heap + self.t.heap_bytes > source.size:
+        if max(self.t.rows + rows * self.t.row_bytes, self.t.heap + self.t.heap_bytes) > source.size:
             raise ValueError("a table of more bytes than there are")
         return 0
 
@@ -147,7 +147,8 @@ cdef class TileCache:
         return self.cache
 
 
-cdef int _read_tiles(where, Tiling tiling, tf_tile_windows *windows, size_t size, keep, int threads) except -1:
+cdef int _read_tiles(where, Tiling tiling, tf_tile_windows *windows, size_t size, keep,
+                     int threads) except -1:
     """Read windows whose bounds are checked here; `keep` is (TileCache, key, bytes) or None."""
     cdef int64_t width = tf_width(tiling.t.conversion.wanted), last, i
     cdef int k, axes = tiling.t.axes
@@ -223,8 +224,8 @@ def read_tiled_section(where, Tiling tiling not None, ranges, size_t address, si
     _read_tiles(where, tiling, &windows, size, keep, threads)
 
 
-def read_tiled_cutouts(where, Tiling tiling not None, corners, window, fill, size_t address, size_t size, keep,
-                       int threads):
+def read_tiled_cutouts(where, Tiling tiling not None, corners, window, fill, size_t address, size_t size,
+                       keep, int threads):
     """Read windows of a tile-compressed image, or of every plane of a cube, into `size` bytes at `address`.
 
     Args:
@@ -241,7 +242,8 @@ def read_tiled_cutouts(where, Tiling tiling not None, corners, window, fill, siz
     """
     cdef tf_tile_windows windows
     cdef int axes = tiling.t.axes, numbers = 2 * axes + 1, k
-    cdef int64_t count = corners[1], bytes_ = tf_width(tiling.t.conversion.wanted), width = bytes_, i, low, high
+    cdef int64_t width = tf_width(tiling.t.conversion.wanted), bytes_ = width, i, low, high
+    cdef int64_t count = corners[1]
     cdef const int64_t *corner = <const int64_t *><size_t>corners[0]
     cdef int64_t sides[TF_TILE_AXES]
     cdef int64_t *w

@@ -50,7 +50,9 @@ class OpenFile:
         self._odd: list[int] = []  # those that the index does not know by name
         self._named: dict[tuple[str, int | None], layout.Hdu] = {}  # what was found by name
         self._failure: FitsFormatError | None = None  # what ended the walk
-        self._layouts: dict[int, layout.ImageLayout | layout.TileLayout | layout.TableLayout] = {}
+        self._layouts: dict[
+            tuple[int, bool], layout.ImageLayout | layout.TileLayout | layout.TableLayout
+        ] = {}
         self._lock = threading.RLock()
         self._handle: Handle | None = None
         self._alone: tuple[int, Handle] | None = None  # of a copy of one HDU, by its index
@@ -137,14 +139,15 @@ class OpenFile:
 
     def layout_of(self, hdu: layout.Hdu) -> layout.ImageLayout | layout.TileLayout | layout.TableLayout:
         """The parsed layout of an HDU, kept."""
-        known = self._layouts.get(hdu.index)
+        key = hdu.index, hdu.as_stored
+        known = self._layouts.get(key)
         if known is None:
             with self._lock:
                 if hdu.kind in ("bintable", "table"):
                     known = layout.tile_layout(hdu) if hdu.compressed else layout.table_layout(hdu)
                 else:
                     known = layout.image_layout(hdu)
-                self._layouts[hdu.index] = known
+                self._layouts[key] = known
         return known
 
     @contextmanager
@@ -350,7 +353,7 @@ def tile_cache_limit(size: int) -> None:
 
 
 def tile_cache_info() -> TileCacheInfo:
-    """Hits and misses of decoded tiles in the files that are open in this process, how many are kept, and the limit.
+    """Hits and misses of decoded tiles in the files open in this process, how many are kept, and the limit.
 
     Example:
         >>> torchfits.tile_cache_info().bytes

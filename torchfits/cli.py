@@ -209,13 +209,11 @@ def _move_wcs(header: Header, section: tuple[slice | int, ...], shape: tuple[int
 def _check_column(
     target: str, name: str, dtype: torch.dtype, shape: tuple[int, ...], ragged: bool, text: bool
 ) -> None:
-    """Complain of a column, `shape` in a row, that parquet or csv has no place for."""
-    if dtype.is_complex:
-        raise click.ClickException(
-            f"{name} is complex, which parquet and csv have no type for: use --columns"
-        )
+    """Complain of a column, `shape` in a row, that csv has no place for."""
     if target == "parquet":
         return
+    if dtype.is_complex:
+        raise click.ClickException(f"csv cannot hold complex {name}: use parquet, or choose --columns")
     if ragged and (shape or not text):
         raise click.ClickException(f"csv cannot hold ragged {name}: use parquet, or choose --columns")
     if (count := math.prod(shape[: len(shape) - text])) > MANY_COLUMNS:

@@ -265,6 +265,8 @@ class ColumnReader:
             column = each.column
             if column.code in "PQ":
                 descriptors = values[column.name]
+                if column.code == "P" and self.table.data_size >> 31:
+                    descriptors[:, 1] &= 0xFFFFFFFF  # as cfitsio writes them into heaps up to 4 GiB
                 values[column.name], marks = self._read_heap(column, descriptors, rows, _asked(column, nulls))
                 if marks is not None:
                     masks[column.name] = marks

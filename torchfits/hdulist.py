@@ -31,6 +31,7 @@ def open(
     cache: bool = True,
     engine: Engine = "auto",
     mmap: bool = True,
+    raw_compressed: bool = False,
 ) -> HDUList:
     """Open a FITS file, plain, gzip or bzip2, for reading.
 
@@ -42,11 +43,13 @@ def open(
         mode: 'r'; files are written by `writeto`.
         cache: Keep the file open after its last user, up to `cache_limit` files a process, so that
             the next `open` of the unchanged file costs little.
-        engine: 'auto' takes the fastest engine that serves an HDU: our own, 'direct', for plain images,
-            cfitsio for the rest. 'cfitsio' takes the reference for all; with 'direct' no code of cfitsio
-            sees the file, and what only cfitsio can read is FitsUnsupported.
+        engine: 'auto' takes the fastest engine that serves an HDU: our own, 'direct', for all but a few odd
+            compressed images, which only cfitsio reads. 'cfitsio' takes the reference for all; with 'direct'
+            no code of cfitsio sees the file, and what only cfitsio can read is FitsUnsupported.
         mmap: Let windows of wide images be read from a mapping of the file, where it lies on a local disk.
             Whole images never are.
+        raw_compressed: Show what is tile-compressed as the table that it is stored as: HDUs of compressed
+            images and tables are TableHDUs of streams of bytes, with the headers that stand in the file.
 
     Returns:
         An HDUList, which is a context manager.
@@ -54,7 +57,7 @@ def open(
     Raises:
         FitsFileNotFound, FitsIOError: As the operating system says; for directories and special files too.
         FitsFormatError: The file is empty.
-        FitsUnsupported: Another mode, engine or compression.
+        FitsUnsupported: Another mode, engine or compression; `raw_compressed` of cfitsio.
 
     Example:
         >>> with torchfits.open('image.fits') as f:
@@ -67,7 +70,10 @@ def open(
         )
     if engine not in ("auto", "direct", "cfitsio"):
         raise FitsUnsupported(f"engine {engine!r}: 'auto', 'direct' or 'cfitsio'", path=path)
-    return HDUList(open_file(path, cache), cache=cache, engine=engine, mmap=mmap)
+    if raw_compressed and engine == "cfitsio":
+        raise FitsUnsupported("cfitsio reads no streams of compressed images as such", path=path)
+    file = open_file(path, cache)
+    return HDUList(file, cache=cache, engine=engine, mmap=mmap, raw_compressed=raw_compressed)
 
 
 class HDUList:
@@ -78,11 +84,14 @@ class HDUList:
     a fork, and pickled (the other side opens the path again).
     """
 
-    def __init__(self, file: OpenFile, *, cache: bool, engine: Engine, mmap: bool):
+    def __init__(
+        self, file: OpenFile, *, cache: bool, engine: Engine, mmap: bool, raw_compressed: bool = False
+    ):
         self._file = file
         self._cache = cache
         self._engine = engine
         self._mmap = mmap
+        self._raw_compressed = raw_compressed
         self._known: dict[int, HDU] = {}
         self._closed = False
 
@@ -137,6 +146,8 @@ class HDUList:
         known = self._known.get(hdu.index)
         if known is None:
             # setdefault: two threads that ask at once get the same object
+            if self._raw_compressed:
+                hdu = hdu.stored()
             known = self._known.setdefault(hdu.index, _class_of(hdu)(self, hdu))
         return known
 
@@ -184,6 +195,7 @@ class HDUList:
             "cache": self._cache,
             "engine": self._engine,
             "mmap": self._mmap,
+            "raw_compressed": self._raw_compressed,
         }
         return _reopen, (self._file.absolute, options)
 

@@ -5,6 +5,7 @@ Integers here are Python's, so no product overflows; what could not be a file of
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import operator
 import re
@@ -56,7 +57,12 @@ class Hdu:
     orderly: bool  # the mandatory keywords stand in their order, as cfitsio demands of a primary HDU
     source: Source
     image: ImageLayout | None = None  # of an ordinary image
+    as_stored: bool = False  # a table is to be taken for one, whatever it stands for
     _header: Header | None = None
+
+    def stored(self) -> Hdu:
+        """This HDU, for a look at what its compressed image or table is stored as."""
+        return dataclasses.replace(self, compressed=False, as_stored=True)
 
     @property
     def end(self) -> int:
@@ -506,7 +512,7 @@ def table_layout(hdu: Hdu) -> TableLayout:
         if table.heap < row_bytes * nrows and any(c.code in "PQ" for c in table.columns):
             raise at_card(header, "THEAP", f"THEAP = {table.heap} lies within the rows")
     _unique_names(table.columns)
-    if hdu.kind == "bintable" and not hdu.compressed and header.get("ZTABLE") is True:
+    if hdu.kind == "bintable" and not hdu.compressed and not hdu.as_stored and header.get("ZTABLE") is True:
         return _untiled(header, table)
     return table
 

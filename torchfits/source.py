@@ -17,9 +17,9 @@ Path = str | bytes | os.PathLike
 Identity = tuple[int, int, int, int]
 
 _PIECE = 1 << 20
-# so much is inflated for the first header
-_FIRST = 1 << 16
-# a gzip file is inflated at once, which is faster, where it makes so little, or so many times what is asked for
+# so much of the file is read for the first header, and for any piece
+_READ = 1 << 14
+# a gzip file is inflated at once, which is faster, where it makes so little, or so many times what is wanted
 _SMALL, _AHEAD = 1 << 18, 4
 
 
@@ -111,9 +111,9 @@ class FileSource:
 class InflatedSource:
     """A gzip (any number of members) or bzip2 file, inflated into memory only as far as was read.
 
-    A gzip file of which much is wanted is inflated at once. Whatever stands in the way of that, a damaged or cut
-    stream ends the bytes where the damage is; `damage` says so. Inflating stops with FitsUnsupported at a quarter
-    of the machine's memory.
+    A gzip file of which much is wanted is inflated at once. A damaged or cut stream is not: it ends the bytes
+    about where the damage is; `damage` says so. Inflating stops with FitsUnsupported at a quarter of the
+    machine's memory.
     """
 
     def __init__(self, file: FileSource, new_inflater: Callable[[], Any], at_once: bool):
@@ -158,34 +158,38 @@ class InflatedSource:
         return self._data
 
     def _inflate(self, end: int) -> None:
-        whole = self._whole(end) if self._at_once else None
+        size = self._file.size
+        most = min(self._limit, max(_AHEAD * end, _SMALL), DEFLATE_BEST * size)
+        whole = None
+        if self._at_once and size <= most:
+            try:
+                whole = self._whole(most)
+            except ValueError:
+                # piece by piece it is seen how far it is sound, and what is wrong
+                self._at_once = False
+                end = max(end, most)
         data = self._further(end) if whole is None else whole
         # part of an old file and part of a new one are no file
         self._file.check_unchanged()
         self._data, self._done = data, self._ended or whole is not None
         self._pieces = [] if self._done else [data]
 
-    def _whole(self, end: int) -> bytes | None:
-        """All that the file makes; None where that is too much for what is asked, or the file is not sound."""
+    def _whole(self, most: int) -> bytes | None:
+        """All that the file makes, None where that is more than `most`; ValueError where it is damaged."""
         size = self._file.size
-        most = min(self._limit, max(_AHEAD * end, _SMALL), DEFLATE_BEST * size)
         # the last four bytes say what the last member makes, in the ordinary case the only one
         hint = int.from_bytes(self._file.read(size - 4, 4), "little")
-        if max(hint, size) > most or most < 2 * self._too_small:
+        if hint > most or most < 2 * self._too_small:
             return None
-        try:
-            data = inflate_file(self._file.read(0, size), hint if hint >= size else 2 * size, most)
-        except ValueError:
-            self._at_once = False  # piece by piece it is seen how far it is sound
-            return None
+        data = inflate_file(self._file.read(0, size), hint if hint >= size else 2 * size, most)
         if data is None:
             self._too_small = most
         return data
 
     def _further(self, end: int) -> bytes:
-        """What there is already and some more, piece by piece, each of which is kept whatever happens to the next."""
+        """What there is already and some more, in pieces; each is kept, whatever happens to the next."""
         # growing by half keeps the copying linear when headers are read block by block
-        goal = max(end, len(self._data) * 3 // 2, _FIRST)
+        goal = max(end, len(self._data) * 3 // 2)
         have = sum(map(len, self._pieces))
         while have < goal and not self._ended:
             if have > self._limit:
@@ -194,12 +198,12 @@ class InflatedSource:
                     "decompress the file on disk first",
                     path=self.path,
                 )
-            piece = self._next_piece(min(goal - have, _PIECE))
+            piece = self._next_piece()
             self._pieces.append(piece)
             have += len(piece)
         return b"".join(self._pieces)
 
-    def _next_piece(self, most: int) -> bytes:
+    def _next_piece(self) -> bytes:
         if self._inflater.eof:  # another member, or padding after the last one
             self._rest = self._inflater.unused_data.lstrip(b"\0")
             while not self._rest and (piece := self._file.read(self._position, _PIECE)):
@@ -211,14 +215,14 @@ class InflatedSource:
             self._inflater = self._new_inflater()
         pending = self._rest
         if not pending and getattr(self._inflater, "needs_input", True):
-            pending = self._file.read(self._position, 1 << 16)
+            pending = self._file.read(self._position, _READ)
             self._position += len(pending)
             if not pending:
                 self._ended = True
                 self.damage = "the compressed stream is cut short"
                 return b""
         try:
-            piece = self._inflater.decompress(pending, most)
+            piece = self._inflater.decompress(pending, _PIECE)
         except (zlib.error, OSError, ValueError) as error:
             self._ended = True
             self.damage = f"the compressed stream is damaged: {error}"

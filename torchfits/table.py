@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -77,7 +78,8 @@ class TableHDU(HDU):
     def read_header(self) -> Header:
         """A copy of the header; of a tile-compressed table, the header of the table it stands for."""
         header = super().read_header()
-        is_tiled = self._hdu.kind == "bintable" and header.get("ZTABLE") is True
+        stored = self._hdu.kind != "bintable" or self._hdu.as_stored
+        is_tiled = not stored and header.get("ZTABLE") is True
         return self._stood_for(header, table_header) if is_tiled else header
 
     def __len__(self) -> int:
@@ -393,8 +395,14 @@ class TableHDU(HDU):
             raise TypeError(f"columns is a list of names: [{names!r}]")
         known: dict[str | int, Column] = {column.name.upper(): column for column in table.columns}
         known |= dict(enumerate(table.columns))
+        names = list(names)
         keys = [name.strip().upper() if isinstance(name, str) else name for name in names]
-        missing = [repr(name) for name, key in zip(names, keys, strict=True) if key not in known]
+        # True and False would be 1 and 0
+        missing = [
+            repr(name)
+            for name, key in zip(names, keys, strict=True)
+            if isinstance(key, bool) or key not in known
+        ]
         if missing:
             there = ", ".join(column.name for column in table.columns[:50])
             raise SectionError(f"no column {', '.join(missing)}; there are {there}")
@@ -430,11 +438,15 @@ def _to_device(table: Table, device: torch.device) -> Table:
 
 def _ahead(pieces: Iterator[Any], count: int) -> Iterator[Any]:
     """The same pieces, `count` of them made ahead in another thread."""
-    end = object()
+    end, process = object(), os.getpid()
     with ThreadPoolExecutor(1, "torchfits") as pool:
         waiting = deque(pool.submit(next, pieces, end) for _ in range(count))
         try:
             while True:
+                if os.getpid() != process:  # the other thread is not there after a fork
+                    raise FitsUnsupported(
+                        "the pieces are read ahead in another process, where the iteration began; begin anew"
+                    )
                 waiting.append(pool.submit(next, pieces, end))
                 piece = waiting.popleft().result()
                 if piece is end:

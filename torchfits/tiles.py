@@ -8,7 +8,7 @@ from torchfits.layout import ELEMENT_BYTES, Column, Hdu, TileLayout
 
 
 def tiling_of(hdu: Hdu, layout: TileLayout, wanted: int, raw: bool) -> Tiling:
-    """How to read the image: `wanted` as `Conversion` takes it; `raw` for pixels without BSCALE, BZERO and BLANK."""
+    """How to read the image: `wanted` as `Conversion` takes it; `raw` without BSCALE, BZERO and BLANK."""
     image, table, columns = layout.image, layout.table, layout.columns
     scale, zero, blank = (1.0, 0.0, None) if raw else (image.scale, image.zero, image.blank)
     quantisation = None

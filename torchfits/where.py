@@ -404,7 +404,7 @@ class _Compiler(Functions):
             return Input(column, element, "logical", 1, column.code == "L")
         if self.ascii_table:
             whole = column.code == "I" and (column.scale, column.zero) == (1, 0)
-            return Input(column, element, "int64" if whole else "float64", 8, whole)
+            return Input(column, element, "int64" if whole else "float64", 8, column.code == "I")
         dtype, nullable = _dtype(column), False
         if isinstance(column.null, int):
             stored = torch.iinfo(STORED[BITPIX_OF_TFORM[column.code]])

@@ -12,8 +12,8 @@
 
 Where none has it, the library of the system is used (pkg-config), and that is said loudly; of libdeflate,
 where the system has none either, it is said as loudly that zlib does its work. What is compiled lies in
-build/vendor/NAME-VERSION-KEY; the key is made of the source, the compiler and the flags, so nothing is fetched
-or compiled twice. Needs the standard library alone, a C compiler and `ar`.
+build/vendor/NAME-VERSION-KEY; the key is made of the source, the compiler and the flags, so nothing is
+fetched or compiled twice. Needs the standard library alone, a C compiler and `ar`.
 """
 
 from __future__ import annotations
@@ -56,7 +56,9 @@ class Source:
     needs: tuple[str, ...] = ()  # libraries whose headers it includes
     url: str | None = None
     generated: tuple[str, str] | None = None  # file name and text of what `configure` would write
-    instead: str | None = None  # what our C does where the library is nowhere to be had; None: it cannot do without
+    instead: str | None = (
+        None  # what our C does where the library is nowhere to be had; None: it cannot do without
+    )
 
 
 @dataclass(frozen=True)
@@ -446,7 +448,12 @@ def libraries(sanitize: bool = False, wanted: Collection[str] = SOURCES) -> dict
 def arguments(library: Library) -> list[str]:
     """What a compiler is told, to find the library and to link it."""
     found = [f"-D{macro}" for macro in library.macros]
-    return [*found, *(f"-I{directory}" for directory in library.include_dirs), *library.archives, *library.link_args]
+    return [
+        *found,
+        *(f"-I{directory}" for directory in library.include_dirs),
+        *library.archives,
+        *library.link_args,
+    ]
 
 
 def main(wanted: list[str]) -> None:

@@ -15,6 +15,8 @@ import torch
 SIZE = 256
 _random = random.Random(0)
 CUTOUTS = [(_random.randrange(8192 - SIZE), _random.randrange(8192 - SIZE)) for _ in range(200)]
+STAMP = 128
+STAMPS = [(_random.randrange(4096 - STAMP), _random.randrange(4096 - STAMP)) for _ in range(200)]
 KEYS = ["OBJECT", "NCOMBINE", "EXPTIME"]
 COLUMNS, WIDE_COLUMNS = ["ID", "RA", "MAG_G"], ["C20", "C41"]
 FIRST, LAST = 500_000, 600_000

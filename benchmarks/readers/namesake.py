@@ -11,7 +11,20 @@ from functools import partial
 
 import numpy as np
 import torch
-from readers import COLUMNS, CUTOUTS, FIRST, KEYS, LAST, ROWS, SIZE, WHERE, WIDE_COLUMNS, lookups
+from readers import (
+    COLUMNS,
+    CUTOUTS,
+    FIRST,
+    KEYS,
+    LAST,
+    ROWS,
+    SIZE,
+    STAMP,
+    STAMPS,
+    WHERE,
+    WIDE_COLUMNS,
+    lookups,
+)
 
 import torchfits
 
@@ -30,6 +43,11 @@ def image(path: str, *, mmap: bool, hdu: int | str = 0) -> torch.Tensor:
 def cutouts(path: str) -> torch.Tensor:
     with torchfits.open_subset_reader(path) as reader:
         return torch.stack([reader(column, row, column + SIZE, row + SIZE) for row, column in CUTOUTS])
+
+
+def tile_cutouts(path: str) -> torch.Tensor:
+    with torchfits.open_subset_reader(path, 1) as reader:
+        return torch.stack([reader(column, row, column + STAMP, row + STAMP) for row, column in STAMPS])
 
 
 def stamps(paths: list[str]) -> torch.Tensor:
@@ -109,6 +127,7 @@ WAYS = {
     "image": both(image),
     "scaled": both(image),
     "cutouts": [cutouts],
+    "tile_cutouts": [tile_cutouts],
     "stamps": [stamps],
     "headers": [headers],
     "extensions": both(extensions),

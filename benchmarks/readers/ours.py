@@ -6,7 +6,7 @@ import sys
 from functools import cache, partial
 
 import torch
-from readers import COLUMNS, CUTOUTS, FIRST, KEYS, LAST, ROWS, SIZE, WHERE, WIDE_COLUMNS
+from readers import COLUMNS, CUTOUTS, FIRST, KEYS, LAST, ROWS, SIZE, STAMP, STAMPS, WHERE, WIDE_COLUMNS
 
 import torchfits
 
@@ -33,6 +33,11 @@ def out(path: str) -> torch.Tensor:
 def cutouts(path: str) -> torch.Tensor:
     with torchfits.open(path, cache=KEPT) as file:
         return file[0].cutouts(CUTOUTS, SIZE)
+
+
+def tile_cutouts(path: str) -> torch.Tensor:
+    with torchfits.open(path, cache=KEPT) as file:
+        return file[1].cutouts(STAMPS, STAMP)
 
 
 def stamps(paths: list[str]) -> torch.Tensor:
@@ -67,6 +72,7 @@ WAYS = {
     "scaled": [image],
     "out": [out],
     "cutouts": [cutouts],
+    "tile_cutouts": [tile_cutouts],
     "stamps": [stamps],
     "headers": [headers],
     "extensions": [extensions],

@@ -1,5 +1,6 @@
-/* The rows of one table, or the arrays of its heap, in a small file: read from a descriptor, from a mapping and from
- * memory, by every variant of the kernels and by one to three threads; all compared with reading element by element.
+/* The rows of one table, or those that pass a filter, or the arrays of its heap, in a small file: read from a
+ * descriptor, from a mapping and from memory, by every variant of the kernels and by one to three threads; all compared
+ * with reading element by element.
  *
  * Sources and columns end, or begin, at an inaccessible page. Then the file is cut short: whoever needs what is gone
  * must hear so. */
@@ -37,8 +38,21 @@ typedef struct {
     int64_t elements;
 } column;
 
+/* What a filter asks of a field: that it is less than a constant, at most that or equal to it, or the other way round;
+ * of a logical, that it is another. The answer is joined with that of the fields before it. */
 typedef struct {
-    int is_heap;
+    char type;                            /* of the register */
+    enum { LESS, AT_MOST, EQUAL } asks;
+    int constant_first;
+    uint8_t *constant; /* as wanted; a text is shorter than the room for it */
+    int64_t length;
+    enum { AND, OR, XOR } joined;
+} test;
+
+typedef enum { ROWS, HEAP, FILTER } job_kind;
+
+typedef struct {
+    job_kind kind;
     int64_t start, size; /* of the rows or the heap in the file; of the file */
     int64_t last_byte;   /* the file is needed as far as here */
     column columns[MOST_FIELDS];
@@ -50,6 +64,14 @@ typedef struct {
 
     tf_heap heap;
     int64_t arrays, descriptors[2 * MOST_ARRAYS], ends[MOST_ARRAYS + 1];
+
+    tf_filter filter; /* its rows and fields are those above */
+    tf_register registers[3 * MOST_FIELDS + 6];
+    tf_instruction program[3 * MOST_FIELDS + 2];
+    uint8_t first; /* what the answers are joined with; at last it is negated */
+    test tests[MOST_FIELDS];
+    guarded keep;
+    uint8_t *expected_keep;
 } job;
 
 static int64_t least(int64_t a, int64_t b)
@@ -59,18 +81,38 @@ static int64_t least(int64_t a, int64_t b)
 
 /* ---------------------------------------------------------------------------- elements */
 
+static element number(meaning m)
+{
+    const tf_conversion c = conversion_for(&m);
+    return (element){TF_NUMBERS, m, c, (int64_t)tf_width(c.stored), (int64_t)tf_width(m.wanted)};
+}
+
 static element take_element(input *in)
 {
-    element e = {.kind = (tf_cell_kind[]){TF_NUMBERS, TF_NUMBERS, TF_LOGICALS, TF_BITS}[take_within(in, 0, 3)]};
-    e.width = e.kind == TF_LOGICALS;
-    e.wanted = 1;
-    if (e.kind == TF_NUMBERS) {
-        e.meaning = take_meaning(in);
-        e.conversion = conversion_for(&e.meaning);
-        e.width = (int64_t)tf_width(e.conversion.stored);
-        e.wanted = (int64_t)tf_width(e.meaning.wanted);
-    }
-    return e;
+    const int64_t kind = take_within(in, 0, 3);
+    if (kind < 2)
+        return number(take_meaning(in));
+    return (element){.kind = kind == 2 ? TF_LOGICALS : TF_BITS, .width = kind == 2, .wanted = 1};
+}
+
+/* An element that a register of a filter holds; a text has many of them. */
+static element take_operand(input *in)
+{
+    static const tf_type types[] = {TF_I64, TF_U64, TF_F64};
+    element e = take_element(in);
+    if (e.kind != TF_NUMBERS)
+        return e;
+    e.meaning.wanted = types[take_within(in, 0, 2)];
+    return number(take_within(in, 0, 3) ? e.meaning : (meaning){.bitpix = 8, .scale = 1, .wanted = TF_U8});
+}
+
+static char type_of(const element *e)
+{
+    return e->kind != TF_NUMBERS         ? 'b'
+           : e->meaning.wanted == TF_I64 ? 'i'
+           : e->meaning.wanted == TF_U64 ? 'u'
+           : e->meaning.wanted == TF_F64 ? 'd'
+                                         : 's';
 }
 
 /* Bytes of n elements from bit `first` of a byte on. */
@@ -104,6 +146,11 @@ static int slow_is_null(const element *e, const uint8_t *from, int64_t i, int64_
     return n == null;
 }
 
+static int can_be_null(const element *e)
+{
+    return e->kind == TF_LOGICALS || (e->kind == TF_NUMBERS && e->meaning.bitpix > 0);
+}
+
 static void check_column(const column *c)
 {
     check_marks(&c->to);
@@ -126,7 +173,7 @@ static void choose_fields(input *in, job *j, int64_t most)
         element *e = &j->columns[i].element;
         tf_field *field = &j->fields[i];
         const int size = (int)take_within(in, 0, 31);
-        *e = take_element(in);
+        *e = j->kind == FILTER ? take_operand(in) : take_element(in);
         field->kind = e->kind;
         field->conversion = e->conversion;
         /* far apart, fields are read one by one; long, part by part */
@@ -134,6 +181,8 @@ static void choose_fields(input *in, job *j, int64_t most)
         field->offset = j->rows.row_bytes;
         field->count = size == 31 ? take_within(in, 16000, 140000) : size > 27 ? take_within(in, 0, 3000) : size % 11;
         field->count = least(field->count, most / (e->wanted > e->width ? e->wanted : e->width));
+        if (j->kind == FILTER && type_of(e) != 's')
+            field->count = 1;
         field->first_bit = e->kind == TF_BITS ? (int)take_within(in, 0, 7) : 0;
         field->null = take_within(in, 0, 1) ? (int8_t)take(in, 1) : (int64_t)take(in, 8);
         const int64_t width = stored_bytes(e, field->count, field->first_bit);
@@ -218,14 +267,235 @@ static void make_columns(input *in, job *j)
         c->expected = malloc((size_t)(c->elements * c->element.wanted) + 1);
         CHECK(c->expected);
         field->to = c->to.start;
-        const int can_be_null = c->element.kind == TF_LOGICALS || (c->element.kind == TF_NUMBERS && c->element.meaning.bitpix > 0);
-        if (can_be_null && take_within(in, 0, 1)) {
+        if (can_be_null(&c->element) && take_within(in, 0, 1)) {
             c->nulls = guard(&places[2 * i + 1], (size_t)c->elements, (size_t)skip, at_end);
             c->expected_nulls = malloc((size_t)c->elements + 1);
             CHECK(c->expected_nulls);
             field->nulls = c->nulls.start;
         }
     }
+}
+
+/* ---------------------------------------------------------------------------- rows past a filter */
+
+/* What counts of a text. */
+static int64_t stripped(const uint8_t *text, int64_t size)
+{
+    const uint8_t *end = memchr(text, 0, (size_t)size);
+    int64_t n = end ? end - text : size;
+    while (n > 0 && text[n - 1] == ' ')
+        n--;
+    return n;
+}
+
+static uint8_t *elements_of(const job *j, int i, const uint8_t *row)
+{
+    const tf_field *field = &j->fields[i];
+    const element *e = &j->columns[i].element;
+    uint8_t *elements = malloc((size_t)(field->count * e->wanted) + 1);
+    CHECK(elements);
+    for (int64_t n = 0; n < field->count; n++)
+        slow_element(e, elements + n * e->wanted, row + field->offset, n, field->first_bit);
+    return elements;
+}
+
+/* -1, 0 or 1; 2 where there is no order. */
+static int slow_order(const test *t, const uint8_t *x, int64_t size)
+{
+    int64_t ints[2];
+    uint64_t uints[2];
+    double reals[2];
+    switch (t->type) {
+    case 'i':
+        memcpy(&ints[0], x, 8);
+        memcpy(&ints[1], t->constant, 8);
+        return (ints[0] > ints[1]) - (ints[0] < ints[1]);
+    case 'u':
+        memcpy(&uints[0], x, 8);
+        memcpy(&uints[1], t->constant, 8);
+        return (uints[0] > uints[1]) - (uints[0] < uints[1]);
+    case 'd':
+        memcpy(&reals[0], x, 8);
+        memcpy(&reals[1], t->constant, 8);
+        return reals[0] > reals[1] ? 1 : reals[0] < reals[1] ? -1 : reals[0] == reals[1] ? 0 : 2;
+    default: {
+        const int64_t length = stripped(x, size);
+        const int order = memcmp(x, t->constant, (size_t)least(length, t->length));
+        return order ? (order > 0) - (order < 0) : (length > t->length) - (length < t->length);
+    }
+    }
+}
+
+static int slow_passes(const job *j, const uint8_t *row)
+{
+    int passes = j->first;
+    for (int i = 0; i < j->count; i++) {
+        const test *t = &j->tests[i];
+        const tf_field *field = &j->fields[i];
+        uint8_t *x = elements_of(j, i, row);
+        int holds;
+        if (t->type == 'b') {
+            holds = *x != *t->constant;
+        } else {
+            int order = slow_order(t, x, field->count);
+            order = t->constant_first && order != 2 ? -order : order;
+            holds = t->asks == EQUAL ? order == 0 : order == -1 || (t->asks == AT_MOST && order == 0);
+        }
+        if (field->nulls && slow_is_null(&j->columns[i].element, row + field->offset, 0, field->null))
+            holds = 0;
+        passes = t->joined == AND ? passes && holds : t->joined == OR ? passes || holds : passes != holds;
+        free(x);
+    }
+    return !passes;
+}
+
+static int32_t operation(const char *name)
+{
+    const char *types, *other;
+    for (int32_t i = 0; (other = tf_filter_operation(i, &types)); i++)
+        if (strcmp(name, other) == 0)
+            return i;
+    CHECK(!"an operation");
+    return -1;
+}
+
+static int32_t comparison(const test *t)
+{
+    char name[] = "lt_?";
+    if (t->type == 'b')
+        return operation("xor_b");
+    memcpy(name, (const char *[]){"lt", "le", "eq"}[t->asks], 2);
+    name[3] = t->type;
+    return operation(name);
+}
+
+static int32_t joining(const test *t)
+{
+    return operation((const char *[]){"and_b", "or_b", "xor_b"}[t->joined]);
+}
+
+/* Values and nulls have no places of their own; `nulls` says whether there are any. */
+static void choose_nulls(input *in, job *j)
+{
+    for (int i = 0; i < j->count; i++) {
+        const element *e = &j->columns[i].element;
+        if (can_be_null(e) && type_of(e) != 's' && take_within(in, 0, 1))
+            j->fields[i].nulls = (uint8_t *)1;
+    }
+}
+
+static void choose_tests(input *in, job *j, const uint8_t *file)
+{
+    const int64_t there = (j->size - j->start) / j->rows.row_bytes;
+    j->first = (uint8_t)take_within(in, 0, 1);
+    for (int i = 0; i < j->count; i++) {
+        test *t = &j->tests[i];
+        const tf_field *field = &j->fields[i];
+        const int64_t row = (int64_t)(scramble(take(in, 4)) % (uint64_t)there);
+        t->type = type_of(&j->columns[i].element);
+        t->asks = take_within(in, LESS, EQUAL);
+        t->joined = take_within(in, AND, XOR);
+        t->constant_first = (int)take_within(in, 0, 1);
+        /* most often there is a row that is equal to it */
+        t->constant = elements_of(j, i, file + j->start + row * j->rows.row_bytes);
+        const uint64_t change = take_within(in, 0, 3) ? 0 : t->type == 'b' ? take(in, 1) % 2 : take(in, 8);
+        t->length = tf_column_width(field);
+        for (int64_t k = 0; k < least(t->length, 8); k++)
+            t->constant[k] ^= (uint8_t)(change >> 8 * k);
+        if (t->type == 's')
+            t->length = stripped(t->constant, least(t->length, take_within(in, 0, 7) ? t->length : 3));
+    }
+}
+
+/* The constants as the filter takes them: each from a multiple of 16 on. */
+static void place_constants(job *j)
+{
+    tf_filter *f = &j->filter;
+    uint8_t *constants;
+    for (int i = 0; i < j->count; i++) {
+        const test *t = &j->tests[i];
+        const int is_text = t->type == 's';
+        j->registers[2 * j->count + i] =
+            (tf_register){TF_IN_CONSTANTS, t->type, f->constant_bytes, tf_filter_width(t->type), 1, 0};
+        f->constant_bytes += ((is_text ? 16 : 0) + t->length + 15) / 16 * 16;
+    }
+    j->registers[3 * j->count] = (tf_register){TF_IN_CONSTANTS, 'b', f->constant_bytes, 1, 1, 0};
+    f->constants = constants = malloc((size_t)++f->constant_bytes);
+    CHECK(constants);
+    for (int i = 0; i < j->count; i++) {
+        const int64_t at = j->registers[2 * j->count + i].at, ends[] = {at + 16, at + 16 + j->tests[i].length};
+        const int is_text = j->tests[i].type == 's';
+        if (is_text)
+            memcpy(constants + at, ends, 16);
+        memcpy(constants + at + (is_text ? 16 : 0), j->tests[i].constant, (size_t)j->tests[i].length);
+    }
+    constants[f->constant_bytes - 1] = j->first;
+}
+
+/* Registers: values, nulls and constants of the fields; what comes first; how a field compares, the same without its
+ * nulls, two for what is joined, by turns; the result. */
+static void make_filter(input *in, job *j, const uint8_t *file)
+{
+    static arena place;
+    const int n = j->count, scratch = 3 * n + 1, keep = 3 * n + 5;
+    tf_instruction *next = j->program;
+
+    choose_tests(in, j, file);
+    place_constants(j);
+    for (int i = 0; i < n; i++) {
+        j->registers[i] = (tf_register){TF_IN_VALUES, j->tests[i].type, i, tf_column_width(&j->fields[i]), 1, 0};
+        j->registers[n + i] = (tf_register){TF_IN_NULLS, 'b', i, 1, 1, 0};
+    }
+    for (int i = 0; i < 4; i++)
+        j->registers[scratch + i] = (tf_register){TF_IN_SCRATCH, 'b', i * TF_FILTER_PIECE, 1, 1, 0};
+    j->registers[keep] = (tf_register){TF_IN_KEEP, 'b', 0, 1, 1, 0};
+    *next++ = (tf_instruction){operation("fill_b"), scratch + 2, 3 * n, -1};
+    for (int i = 0; i < n; i++) {
+        const test *t = &j->tests[i];
+        const int joined = scratch + 2 + i % 2, other = scratch + 2 + (i + 1) % 2;
+        *next++ = t->constant_first ? (tf_instruction){comparison(t), scratch, 2 * n + i, i}
+                                    : (tf_instruction){comparison(t), scratch, i, 2 * n + i};
+        *next++ = (tf_instruction){operation("andnot_b"), scratch + 1, scratch, n + i};
+        *next++ = (tf_instruction){joining(t), other, joined, scratch + 1};
+    }
+    *next++ = (tf_instruction){operation("not_b"), keep, scratch + 2 + n % 2, -1};
+    j->filter.registers = j->registers;
+    j->filter.program = j->program;
+    j->filter.register_count = keep + 1;
+    j->filter.length = (int32_t)(next - j->program);
+    j->filter.input_count = n;
+    j->filter.scratch_bytes = 4 * TF_FILTER_PIECE;
+    CHECK(tf_filter_check(&j->filter) == 0);
+
+    j->keep = guard(&place, (size_t)j->rows.count, (size_t)take_within(in, 0, 200), (int)take_within(in, 0, 1));
+    j->expected_keep = malloc((size_t)j->rows.count + 1);
+    CHECK(j->expected_keep);
+}
+
+static void expect_passed(job *j, const uint8_t *file)
+{
+    for (int64_t i = 0; i < j->rows.count; i++) {
+        const int64_t row = j->start + row_of(j, i) * j->rows.row_bytes;
+        j->expected_keep[i] = (uint8_t)slow_passes(j, file + row);
+        for (int k = 0; k < j->count; k++) {
+            const int64_t end = row + j->fields[k].offset + tf_field_width(&j->fields[k]);
+            if (j->fields[k].count > 0 && end > j->last_byte)
+                j->last_byte = end;
+        }
+    }
+}
+
+/* `passed` are as many as the kernel says. */
+static void check_passed(const job *j, int64_t passed)
+{
+    int64_t numbers[4], n = 0;
+    check_marks(&j->keep);
+    CHECK(memcmp(j->keep.start, j->expected_keep, (size_t)j->rows.count) == 0);
+    const int64_t found = tf_passed_rows(j->keep.start, j->rows.count, 4, numbers);
+    for (int64_t i = 0; i < j->rows.count; i++)
+        if (j->expected_keep[i] && n++ < 4)
+            CHECK(n <= found && numbers[n - 1] == i);
+    CHECK(n == passed && found == least(n, 4));
 }
 
 /* ---------------------------------------------------------------------------- arrays */
@@ -340,23 +610,37 @@ static void make_arrays(input *in, job *j)
 
 /* ---------------------------------------------------------------------------- the kernels' way */
 
-static tf_outcome read_it(const job *j, const tf_source *source, int threads)
+static tf_outcome read_it(const job *j, const tf_source *source, int threads, int64_t *passed)
 {
+    if (j->kind == FILTER) {
+        *passed = 0;
+        mark(&j->keep);
+        return tf_select_rows(source, &j->rows, j->fields, j->count, &j->filter, j->keep.start, passed, threads);
+    }
     for (int i = 0; i < j->count; i++) {
         mark(&j->columns[i].to);
         if (j->columns[i].expected_nulls)
             mark(&j->columns[i].nulls);
     }
-    if (j->is_heap)
+    if (j->kind == HEAP)
         return tf_read_heap(source, &j->heap, j->descriptors, j->ends, j->arrays, j->columns[0].to.start, threads);
     return tf_read_rows(source, &j->rows, j->fields, j->count, threads);
 }
 
+static void check_result(const job *j, int64_t passed)
+{
+    if (j->kind == FILTER)
+        check_passed(j, passed);
+    else
+        for (int i = 0; i < j->count; i++)
+            check_column(&j->columns[i]);
+}
+
 static void check_read(const job *j, const tf_source *source, int threads)
 {
-    CHECK(read_it(j, source, threads).what == TF_DONE);
-    for (int i = 0; i < j->count; i++)
-        check_column(&j->columns[i]);
+    int64_t passed;
+    CHECK(read_it(j, source, threads, &passed).what == TF_DONE);
+    check_result(j, passed);
 }
 
 /* Row by row, from memory. */
@@ -364,8 +648,7 @@ static void check_put_row(const job *j, const uint8_t *file)
 {
     for (int64_t i = j->rows.count - 1; i >= 0; i--)
         tf_put_row(file + j->start + row_of(j, i) * j->rows.row_bytes, j->fields, j->count, i);
-    for (int i = 0; i < j->count; i++)
-        check_column(&j->columns[i]);
+    check_result(j, 0);
 }
 
 /* The file is `there` bytes long, and everybody was told that it is longer. */
@@ -373,23 +656,32 @@ static void check_cut(const job *j, const tf_source *source, int64_t there, int 
 {
     /* the rest of a mapped page reads as zeros, which is why identities are compared after a read */
     const int64_t readable = (there + (int64_t)PAGE - 1) / (int64_t)PAGE * (int64_t)PAGE;
-    const tf_outcome outcome = read_it(j, source, threads);
-    for (int i = 0; i < j->count; i++)
-        check_marks(&j->columns[i].to);
+    int64_t passed;
+    const tf_outcome outcome = read_it(j, source, threads, &passed);
+    if (j->kind == FILTER)
+        check_marks(&j->keep);
+    else
+        for (int i = 0; i < j->count; i++)
+            check_marks(&j->columns[i].to);
     if (j->last_byte <= there) {
         CHECK(outcome.what == TF_DONE);
-        for (int i = 0; i < j->count; i++)
-            check_column(&j->columns[i]);
+        check_result(j, passed);
     } else if (!source->mapped || j->last_byte > readable)
         CHECK(outcome.what == TF_ENDS && outcome.offset >= -1 && outcome.offset <= j->size);
     else
         CHECK(outcome.what == TF_ENDS || outcome.what == TF_DONE);
 }
 
-/* Words of the input, each many times and not in their order; logical values where there are any. */
+/* The letters of logicals and of the texts that a filter compares; NULL for other elements. */
+static const char *letters_of(const job *j, int i)
+{
+    const element *e = &j->columns[i].element;
+    return e->kind == TF_LOGICALS ? "TF\0\1Tt" : j->kind == FILTER && type_of(e) == 's' ? "a b\0aa" : NULL;
+}
+
+/* Words of the input, each many times and not in their order; letters where there are any. */
 static void write_bytes(input *in, const job *j, uint8_t *file)
 {
-    static const uint8_t letters[] = {'T', 'F', 0, 1, 'T', 't'};
     const size_t words = in->left / 8;
     const uint64_t seed = words > 0 ? 0 : take(in, 8);
     for (int64_t i = 0; i < j->size; i++) {
@@ -398,15 +690,18 @@ static void write_bytes(input *in, const job *j, uint8_t *file)
         if (chance >> 60 == 0)
             file[i] = (uint8_t)(scramble(chance + (uint64_t)i % 8) % 3);
     }
-    if (j->is_heap) {
-        for (int64_t i = j->start; i < j->size && j->heap.kind == TF_LOGICALS; i++)
-            file[i] = letters[scramble((uint64_t)i) % sizeof letters];
+    if (j->kind == HEAP) {
+        const char *letters = letters_of(j, 0);
+        for (int64_t i = j->start; i < j->size && letters; i++)
+            file[i] = (uint8_t)letters[scramble((uint64_t)i) % 6];
         return;
     }
-    for (int k = 0; k < j->count; k++)
-        for (int64_t i = j->start; j->fields[k].kind == TF_LOGICALS && i < j->size; i += j->rows.row_bytes)
+    for (int k = 0; k < j->count; k++) {
+        const char *letters = letters_of(j, k);
+        for (int64_t i = j->start; letters && i < j->size; i += j->rows.row_bytes)
             for (int64_t n = 0; n < j->fields[k].count; n++)
-                file[i + j->fields[k].offset + n] = letters[scramble((uint64_t)(i + n)) % sizeof letters];
+                file[i + j->fields[k].offset + n] = (uint8_t)letters[scramble((uint64_t)(i + n)) % 6];
+    }
 }
 
 static void check_everything(input *in, job *j, int is_large)
@@ -417,9 +712,12 @@ static void check_everything(input *in, job *j, int is_large)
     const uint8_t *bytes = memory.start;
 
     write_bytes(in, j, memory.start);
-    if (j->is_heap)
+    if (j->kind == HEAP)
         expect_arrays(j, bytes);
-    else
+    else if (j->kind == FILTER) {
+        make_filter(in, j, bytes);
+        expect_passed(j, bytes);
+    } else
         expect_rows(j, bytes);
     CHECK(j->last_byte <= j->size);
 
@@ -438,7 +736,7 @@ static void check_everything(input *in, job *j, int is_large)
         for (int k = 0; k < 3; k++)
             for (int threads = 1; threads <= 3; threads++)
                 check_read(j, &sources[k], threads);
-        if (!j->is_heap)
+        if (j->kind == ROWS)
             check_put_row(j, bytes);
     }
 
@@ -463,12 +761,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static job j;
     input in = {data, size};
     memset(&j, 0, sizeof j);
-    j.is_heap = (int)take_within(&in, 0, 1);
+    j.kind = take_within(&in, ROWS, FILTER);
     const int is_large = take_within(&in, 0, 31) == 31;
     const int64_t most = is_large ? LARGE : SMALL;
     j.start = take_within(&in, 0, 3 * 2880);
     int readable = 1;
-    if (j.is_heap) {
+    if (j.kind == HEAP) {
         choose_heap(&in, &j, most);
         if ((readable = check_descriptors(&in, &j, UNFOLDED * most)))
             make_arrays(&in, &j);
@@ -476,13 +774,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         j.rows.start = j.start;
         choose_fields(&in, &j, most);
         choose_rows(&in, &j, most);
-        make_columns(&in, &j);
+        if (j.kind == ROWS)
+            make_columns(&in, &j);
+        else
+            choose_nulls(&in, &j);
     }
     if (readable)
         check_everything(&in, &j, is_large);
     for (int i = 0; i < MOST_FIELDS; i++) {
         free(j.columns[i].expected);
         free(j.columns[i].expected_nulls);
+        free(j.tests[i].constant);
     }
+    free((void *)j.filter.constants);
+    free(j.expected_keep);
     return 0;
 }

@@ -243,8 +243,8 @@ void tf_shuffle(const uint8_t *numbers, size_t n, int width, uint8_t *to)
         spread(numbers, n, 4, to);
     else if (width == 8)
         spread(numbers, n, 8, to);
-    else if (n)
-        memcpy(to, numbers, n);
+    else
+        spread(numbers, n, (size_t)width, to);
 }
 
 void tf_unshuffle(const uint8_t *shuffled, size_t n, int width, uint8_t *to)
@@ -255,6 +255,6 @@ void tf_unshuffle(const uint8_t *shuffled, size_t n, int width, uint8_t *to)
         collect(shuffled, n, 4, to);
     else if (width == 8)
         collect(shuffled, n, 8, to);
-    else if (n)
-        memcpy(to, shuffled, n);
+    else
+        collect(shuffled, n, (size_t)width, to);
 }

@@ -50,7 +50,7 @@ int64_t tf_deflate(tf_deflater *deflater, const uint8_t *bytes, size_t n, uint8_
 
 /* ---------------------------------------------------------------------------- GZIP_2 */
 
-/* n numbers of `width` bytes (1, 2, 4 or 8) in the order of GZIP_2: the first bytes of all of them, then the second ones,
+/* n numbers of `width` bytes in the order of GZIP_2: the first bytes of all of them, then the second ones,
  * and so on; and back. */
 void tf_shuffle(const uint8_t *numbers, size_t n, int width, uint8_t *to);
 void tf_unshuffle(const uint8_t *shuffled, size_t n, int width, uint8_t *to);

@@ -13,7 +13,7 @@
 #include "pixels.h"
 
 /* pixels that are looked at side by side */
-#define LANES 16
+#define LANES 64
 /* differences that are looked at at once, in the hope that no stretch of pixels is constant */
 #define STRETCH 128
 /* so many numbers are not worth narrowing the search */
@@ -195,11 +195,14 @@ static rooms rooms_in(void *scratch, int wide, size_t columns, size_t rows)
     return r;
 }
 
-/* The median; the mean of the two in the middle where there are two. */
+/* The median, the mean of the two in the middle where there are two; no number where one of them is none. */
 static double median_of(int64_t *bits, size_t n)
 {
     if (n == 0)
         return 0;
+    for (size_t i = 0; i < n; i++)
+        if (isnan(real_of_f64_portable(bits[i])))
+            return NAN;
     const double low = real_of_f64_portable(select_as_cfitsio_f64_portable(bits, n, (n - 1) / 2));
     if (n == 1)
         return low;
@@ -227,6 +230,8 @@ double tf_noise(const void *pixels, int wide, size_t columns, size_t rows, const
     const double third = 0.6052697 * median_of(r.medians[1], r.medians_of_others);
     const double fifth = 0.1772048 * median_of(r.medians[2], r.medians_of_others);
     double noise = third;
+    if (isnan(second) || isnan(fifth))
+        return NAN;
     if (second != 0 && second < noise)
         noise = second;
     if (fifth != 0 && fifth < noise)

@@ -164,15 +164,16 @@ static BITS NAME(bisect)(const BITS *from, size_t n, size_t rank, BITS low, BITS
  * written too. */
 static size_t NAME(pack)(const BITS *from, size_t n, BITS low, BITS high, BITS *to, size_t *below)
 {
-    packing done = NAME(pack_vectors)(from, n, low, high, to);
-    for (size_t i = done.taken; i < n; i++) {
+    const packing vectors = NAME(pack_vectors)(from, n, low, high, to);
+    size_t packed = vectors.packed, lower = vectors.below;
+    for (size_t i = vectors.taken; i < n; i++) {
         const BITS bits = from[i];
-        to[done.packed] = bits;
-        done.packed += (size_t)((bits >= low) & (bits <= high));
-        done.below += (size_t)(bits < low);
+        to[packed] = bits;
+        packed += (size_t)(bits - low) <= (size_t)(high - low);
+        lower += (size_t)(bits < low);
     }
-    *below = done.below;
-    return done.packed;
+    *below = lower;
+    return packed;
 }
 
 /* What is sought, which has `rank` others before it, is among n numbers and lies within low..high. */
@@ -207,7 +208,7 @@ static BITS NAME(select)(const BITS *from, size_t n, size_t rank, double *guess,
         do
             spread = spread < ALL_BITS / 8 ? 8 * spread + 1 : ALL_BITS;
         while (!NAME(narrow)(&s, near, spread, room[0]));
-    for (int to = 1; s.n > FEW; to = !to) {
+    for (int to = 1; s.n > FEW && s.low < s.high; to = !to) {
         const double width = (double)(s.high - s.low), count = (double)s.n;
         near = s.low + (BITS)(width * ((double)s.rank + 0.5) / count);
         if (!NAME(narrow)(&s, near, (BITS)(2 * width / sqrt(count)), room[to]))

@@ -19,25 +19,27 @@ static void NAME(dequantise)(void *to, const int32_t *restrict numbers, const fl
     }
 }
 
-/* Those that are no null lie between limits that were checked. */
+/* At most PIECE pixels. Those that are no NaN become integers of 32 bits: that was checked. */
 static void NAME(quantise)(int32_t *restrict numbers, const void *pixels, const float *restrict random, size_t n,
                            const tf_quantisation *q)
 {
     const REAL *restrict reals = pixels;
-    const int method = q->method, nulls = q->has_blank;
     const double scale = q->scale, zero = q->zero;
-    for (size_t i = 0; i < n; i++) {
-        const REAL real = reals[i];
-        double steps = ((double)real - zero) / scale;
-        if (method != TF_NO_DITHER)
-            steps = steps + random[i] - 0.5;
-        if (nulls)
-            steps = real == real ? steps : 0;
-        int32_t number = (int32_t)(steps >= 0 ? steps + 0.5 : steps - 0.5);
-        if (method == TF_SUBTRACTIVE_DITHER_2)
-            number = real == 0 ? ZERO_NUMBER : number;
-        if (nulls)
-            number = real == real ? number : TF_ZBLANK;
-        numbers[i] = number;
-    }
+    double steps[PIECE];
+    for (size_t i = 0; i < n; i++)
+        steps[i] = (reals[i] - zero) / scale;
+    if (q->method != TF_NO_DITHER)
+        for (size_t i = 0; i < n; i++)
+            steps[i] = steps[i] + random[i] - 0.5;
+    if (q->has_blank)
+        for (size_t i = 0; i < n; i++)
+            steps[i] = reals[i] == reals[i] ? steps[i] : 0;
+    for (size_t i = 0; i < n; i++)
+        numbers[i] = (int32_t)(steps[i] + copysign(0.5, steps[i]));
+    if (q->method == TF_SUBTRACTIVE_DITHER_2)
+        for (size_t i = 0; i < n; i++)
+            numbers[i] = reals[i] == 0 ? ZERO_NUMBER : numbers[i];
+    if (q->has_blank)
+        for (size_t i = 0; i < n; i++)
+            numbers[i] = reals[i] == reals[i] ? numbers[i] : TF_ZBLANK;
 }

@@ -65,6 +65,7 @@ void tf_reader_begin(tf_reader *r, const tf_source *source, const tf_conversion 
     r->buffer = NULL;
     r->low = r->high = 0;
     r->waiting = 0;
+    r->scratch = NULL;
     r->outcome = (tf_outcome){TF_DONE, 0, 0};
 }
 
@@ -171,8 +172,10 @@ static void run_thread(void *argument)
             work_on_pieces(&t);
         outcome = fault != 0 ? (tf_outcome){TF_ENDS, 0, -1} : reader->outcome;
     }
-    if (reader)
+    if (reader) {
         free(reader->buffer);
+        free(reader->scratch);
+    }
     free(reader);
     if (outcome.what != TF_DONE) {
         tf_stop_pieces(&all->pieces);

@@ -53,6 +53,7 @@ typedef struct {
     int64_t low, high;
     int waiting;
     tf_span spans[TF_SPANS];
+    void *scratch; /* of the work, which may end anywhere and own nothing. Freed by the owner */
     tf_outcome outcome;
 } tf_reader;
 

@@ -204,7 +204,8 @@ static int64_t split(const tf_field *field, part *to)
         to[n].nulls_at = done;
         to[n].field.count = least(most, field->count - done);
         to[n].field.offset += field->kind == TF_BITS ? done / 8 : done * stored_width(field);
-        to[n].field.to += done * element_width(field);
+        if (field->to) /* a filter takes the values of fields that go nowhere */
+            to[n].field.to += done * element_width(field);
         if (field->nulls)
             to[n].field.nulls += done;
     }
@@ -443,31 +444,29 @@ static void select_piece(tf_reader *r, const void *argument, int64_t piece)
 {
     const selection *s = argument;
     const int64_t first = piece * s->rows.at_once, count = least(s->rows.at_once, s->rows.rows->count - first);
-    const size_t n = (size_t)s->count + 1;
-    uint8_t *memory = malloc((size_t)s->bytes + tf_filter_scratch_bytes(s->filter));
-    const void **values = malloc(n * sizeof *values);
-    const uint8_t **nulls = malloc(n * sizeof *nulls);
+    const size_t pointers = (size_t)s->count * sizeof(void *);
     int64_t passed = 0;
 
-    if (memory && values && nulls) {
-        const columns to = {memory, first};
-        for (int g = 0; g < s->rows.plan.count && r->outcome.what == TF_DONE; g++)
-            put_block(r, &s->rows, g, piece, &to);
-        for (int i = 0; i < s->count; i++) {
-            values[i] = memory + s->where[i].values;
-            nulls[i] = s->fields[i].nulls ? memory + s->where[i].nulls : NULL;
-        }
-        if (r->outcome.what == TF_DONE)
-            tf_filter_run(s->filter, values, nulls, count, memory + s->bytes, s->keep + first);
-        for (int64_t i = 0; r->outcome.what == TF_DONE && i < count; i++)
-            passed += s->keep[first + i];
-        __atomic_fetch_add(s->passed, passed, __ATOMIC_RELAXED);
-    } else {
+    if (!r->scratch && !(r->scratch = malloc(2 * pointers + (size_t)s->bytes + tf_filter_scratch_bytes(s->filter)))) {
         r->outcome = (tf_outcome){TF_MEMORY, 0, 0};
+        return;
     }
-    free(memory);
-    free(values);
-    free(nulls);
+    const void **values = r->scratch;
+    const uint8_t **nulls = (const uint8_t **)r->scratch + s->count;
+    uint8_t *memory = (uint8_t *)r->scratch + 2 * pointers;
+    const columns to = {memory, first};
+    for (int g = 0; g < s->rows.plan.count && r->outcome.what == TF_DONE; g++)
+        put_block(r, &s->rows, g, piece, &to);
+    if (r->outcome.what != TF_DONE)
+        return;
+    for (int i = 0; i < s->count; i++) {
+        values[i] = memory + s->where[i].values;
+        nulls[i] = s->fields[i].nulls ? memory + s->where[i].nulls : NULL;
+    }
+    tf_filter_run(s->filter, values, nulls, count, memory + s->bytes, s->keep + first);
+    for (int64_t i = 0; i < count; i++)
+        passed += s->keep[first + i];
+    __atomic_fetch_add(s->passed, passed, __ATOMIC_RELAXED);
 }
 
 tf_outcome tf_select_rows(const tf_source *source, const tf_rows *rows, const tf_field *fields, int count,

@@ -137,6 +137,8 @@ static int array_of(const tf_tiling *t, const tf_stream_column *column, const ui
     *offset = integer_at(row + column->at + (int64_t)tf_width(type), type);
     if (count == 0)
         return 0;
+    if (!column->wide && t->heap_bytes > INT32_MAX) /* written without a sign, as cfitsio does */
+        *offset &= UINT32_MAX;
     if (count < 0 || *offset < 0 || count > t->heap_bytes / column->element)
         return -1;
     *bytes = count * column->element;

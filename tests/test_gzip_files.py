@@ -1,0 +1,192 @@
+"""Whole files in gzip: at once or piece by piece, the bytes and the errors are the same."""
+
+from __future__ import annotations
+
+import gzip
+import random
+import struct
+import threading
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from astropy.io import fits
+from images import image
+
+import torchfits
+from torchfits import source
+from torchfits.errors import FitsError, FitsIOError, FitsUnsupported
+
+pytestmark = pytest.mark.native
+
+NOISE = random.Random(1).randbytes(700_000)
+TEXT = bytes(random.Random(2).choices(b"abcd", k=900_000))
+PACKED = gzip.compress(TEXT)
+
+
+def lying(packed: bytes, size: int) -> bytes:
+    return packed[:-4] + struct.pack("<I", size)
+
+
+# name -> a file that begins as gzip
+FILES = {
+    "one member": PACKED,
+    "of noise": gzip.compress(NOISE),
+    "small": gzip.compress(b"abc"),
+    "of nothing": gzip.compress(b""),
+    "two members": PACKED + gzip.compress(NOISE),
+    "the last of nothing": PACKED + gzip.compress(b""),
+    "many members": b"".join(gzip.compress(NOISE[i : i + 999]) for i in range(0, 400_000, 999)),
+    "padded": PACKED + bytes(3000),
+    "padded between": PACKED + bytes(3000) + PACKED,
+    "padded by megabytes": PACKED + bytes(5 << 20) + PACKED,
+    "with a header's check sum": PACKED[:3]
+    + b"\x02"
+    + PACKED[4:10]
+    + struct.pack("<H", zlib.crc32(PACKED[:3] + b"\x02" + PACKED[4:10]) & 0xFFFF)
+    + PACKED[10:],
+    "with a header's wrong check sum": PACKED[:3] + b"\x02" + PACKED[4:10] + b"\0\0" + PACKED[10:],
+    "with junk behind": PACKED + b"junk",
+    "with much junk behind": PACKED + NOISE,
+    "of a size that is less": lying(PACKED, 5),
+    "of a size that is more": lying(PACKED, 1 << 31),
+    "of a wrong check sum": PACKED[:-8] + bytes(4) + PACKED[-4:],
+    "cut in the middle": PACKED[: len(PACKED) // 2],
+    "cut before its end": PACKED[:-5],
+    "cut in its second member": PACKED + PACKED[:50_000],
+    "damaged in the middle": PACKED[:80_000] + bytes(100) + PACKED[80_100:],
+    "damaged in its second member": PACKED + PACKED[:80_000] + bytes(100) + PACKED[80_100:],
+    "a bomb": gzip.compress(bytes(30_000_000)),
+}
+
+
+def opened(tmp_path, packed: bytes, at_once: bool = True) -> source.InflatedSource:
+    path = tmp_path / "a.gz"
+    path.write_bytes(packed)
+    found = source.open_source(str(path))
+    assert isinstance(found, source.InflatedSource)
+    found._at_once = at_once
+    return found
+
+
+@pytest.mark.parametrize("ends", [[1 << 30], [1, 100, 2880, 1 << 30], [70_000, 650_000, 900_001, 1 << 30]])
+@pytest.mark.parametrize("name", FILES)
+def test_at_once_or_piece_by_piece(tmp_path, name, ends):
+    """What zlib makes, either way, asked for in one step or several; most of it where the file is damaged."""
+    inflated, sound = slowly(FILES[name])
+    for at_once in (True, False):
+        packed = opened(tmp_path, FILES[name], at_once)
+        for end in ends:
+            whole = packed.buffer(end)
+            assert packed.available(end) == min(len(whole), end)
+        assert inflated.startswith(whole)
+        assert len(inflated) - len(whole) < (1 if sound else 80_000)
+        assert (packed.damage is None) == sound
+        packed.close()
+
+
+def slowly(packed: bytes) -> tuple[bytes, bool]:
+    """What zlib makes of a little at a time; and whether all of it is sound."""
+    inflated, rest, step = [], packed, 1000
+    while rest := rest.lstrip(b"\0"):
+        inflater, start = zlib.decompressobj(31), 0
+        while not inflater.eof:
+            if start >= len(rest):
+                return b"".join(inflated), False
+            try:
+                inflated.append(inflater.decompress(rest[start : start + step]))
+            except zlib.error:
+                return b"".join(inflated), False
+            start += step
+        rest = inflater.unused_data + rest[start:]
+    return b"".join(inflated), True
+
+
+def test_no_more_is_inflated_than_a_few_times_what_is_asked_for(tmp_path):
+    packed = opened(tmp_path, gzip.compress(NOISE * 40, 1))
+    assert len(packed.buffer(2880)) < 100_000
+    assert len(packed.buffer(1_000_000)) < 2_000_000
+    assert len(packed.buffer(10_000_000)) == 28_000_000
+
+
+def test_what_the_last_member_says_of_the_whole_is_not_believed(tmp_path):
+    """Nobody inflates all of it because the last member is small."""
+    packed = opened(tmp_path, gzip.compress(bytes(50_000_000)) + gzip.compress(b""))
+    assert len(packed.buffer(2880)) <= 1 << 20
+    assert len(packed.buffer(1_000_000)) < 5_000_000
+    assert len(packed.buffer(40_000_000)) == 50_000_000
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("members", [1, 5])
+def test_the_limit(tmp_path, monkeypatch, members, at_once):
+    """What lies before it is read, what lies behind is refused, in any order."""
+    monkeypatch.setattr(source, "_memory_limit", lambda: 3_000_000)
+    whole = (NOISE * 10)[: 7_000_000 // members * members]
+    step = len(whole) // members
+    file = b"".join(gzip.compress(whole[i : i + step], 1) for i in range(0, len(whole), step))
+    packed = opened(tmp_path, file, at_once)
+    assert packed.read(0, 2880) == whole[:2880]
+    for _ in range(2):
+        with pytest.raises(FitsUnsupported, match="more than 3000000 bytes") as caught:
+            packed.buffer(len(whole))
+        assert caught.value.path == str(tmp_path / "a.gz")
+        assert packed.read(1_500_000, 1000) == whole[1_500_000:1_501_000]
+        assert packed.read(2_900_000, 1000) == whole[2_900_000:2_901_000]
+
+
+def test_a_file_that_changes(tmp_path):
+    packed = opened(tmp_path, PACKED)
+    assert packed.read(0, 4) == TEXT[:4]
+    (tmp_path / "a.gz").write_bytes(gzip.compress(TEXT[::-1]))
+    for _ in range(2):
+        with pytest.raises(FitsIOError, match="changed"):
+            packed.read(800_000, 10)
+    assert packed.read(0, 4) == TEXT[:4]
+
+
+@pytest.mark.parametrize("members", [1, 3])
+@pytest.mark.parametrize("shape", [(30, 40), (700, 500)])
+def test_images(tmp_path, shape, members):
+    arrays = [np.random.default_rng(i).standard_normal(shape, dtype="f4") for i in range(3)]
+    plain = tmp_path / "plain.fits"
+    fits.HDUList([fits.PrimaryHDU(arrays[0]), *map(fits.ImageHDU, arrays[1:])]).writeto(plain)
+    whole, path = plain.read_bytes(), tmp_path / "a.fits.gz"
+    step = -(-len(whole) // members)
+    path.write_bytes(b"".join(gzip.compress(whole[i : i + step]) for i in range(0, len(whole), step)))
+    for order in ((0, 1, 2), (2, 0, 1)):
+        with torchfits.open(path, cache=False) as file:
+            for i in order:
+                assert torch.equal(file[i].read(), torch.from_numpy(arrays[i]))
+
+
+def test_a_damaged_file_gives_what_is_before_the_damage(tmp_path):
+    array = np.frombuffer(NOISE, ">i4").astype("i4").reshape(500, -1)
+    packed = bytearray(gzip.compress(image(array) + image(array + 1, False), 1))
+    packed[-300_000] ^= 1
+    path = tmp_path / "a.fits.gz"
+    path.write_bytes(packed)
+    with torchfits.open(path) as file:
+        with pytest.raises(FitsError, match=r"damaged|check"):
+            file[1].read()
+        assert torch.equal(file[0].read(), torch.from_numpy(array))
+
+
+def test_many_threads_inflate_once(tmp_path, monkeypatch):
+    calls, really = [], source.inflate_file
+
+    def counted(*arguments):
+        calls.append(threading.get_ident())
+        return really(*arguments)
+
+    monkeypatch.setattr(source, "inflate_file", counted)
+    packed = opened(tmp_path, PACKED)
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(packed.buffer(850_000))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [TEXT] * 8
+    assert len(calls) == 1
