@@ -206,6 +206,9 @@ cdef bytes _reordered(void (*order)(const uint8_t *, size_t, int, uint8_t *) noe
     return reordered
 
 
+# ---------------------------------------------------------------------------- HCOMPRESS_1 and PLIO_1
+
+
 cdef _check_sides(uint64_t rows, uint64_t columns):
     if rows < 2 or columns < 2 or rows > <uint64_t>INT32_MAX // columns:
         raise ValueError("has sides that HCOMPRESS_1 does not do")

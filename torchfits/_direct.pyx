@@ -89,6 +89,10 @@ from torchfits._kernels cimport (
     tf_deflater,
     tf_deflater_free,
     tf_deflater_new,
+    tf_encode_tiles,
+    tf_encoded_free,
+    tf_encoded_image,
+    tf_encoded_row_bytes,
     tf_end_texts,
     tf_files,
     tf_filter,
@@ -195,7 +199,10 @@ from torchfits._kernels cimport (
     tf_tile_cache_numbers,
     tf_tile_windows,
     tf_tile_keeping,
+    tf_put_rows,
     tf_read_tiles,
+    tf_take_heap,
+    tf_tile_encoding,
     tf_fill,
 )
 

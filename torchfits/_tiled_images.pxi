@@ -28,23 +28,12 @@ cdef class Tiling:
 
     def __cinit__(self, str codec not None, options, shape, tile, table, columns,
                   Conversion conversion not None, quantisation):
-        cdef int i
-        cdef int64_t rows, pixels = 1, tiles = 1
+        cdef int64_t rows, tiles
         self.t.codec = <tf_codec><int>_CODECS[codec]
         self.t.rice_width, self.t.rice_block, self.t.smooth, self.t.plio_zero = options
-        if not 1 <= len(shape) == len(tile) <= TF_TILE_AXES:
-            raise ValueError(f"1 to {TF_TILE_AXES} axes")
-        self.t.axes = len(shape)
-        for i in range(self.t.axes):
-            if not 1 <= tile[i] <= shape[i]:
-                raise ValueError("tiles that do not fit the image")
-            self.t.shape[i], self.t.tile[i] = shape[i], tile[i]
-            self.t.tiles[i] = (shape[i] - 1) // tile[i] + 1
-            pixels *= tile[i]
-            tiles *= self.t.tiles[i]
+        tiles = _set_tiles(&self.t, shape, tile)
         self.t.rows, self.t.row_bytes, rows, self.t.heap, self.t.heap_bytes = table
-        if min(self.t.rows, self.t.row_bytes, self.t.heap, self.t.heap_bytes) < 0 or pixels > INT32_MAX \
-                or tiles > rows:
+        if min(self.t.rows, self.t.row_bytes, self.t.heap, self.t.heap_bytes) < 0 or tiles > rows:
             raise ValueError("a table that is none")
         self.set_column(&self.t.compressed, columns[0])
         self.set_column(&self.t.gzipped, columns[1])
@@ -91,6 +80,25 @@ cdef class Tiling:
         if max(self.t.rows + rows * self.t.row_bytes, self.t.heap + self.t.heap_bytes) > source.size:
             raise ValueError("a table of more bytes than there are")
         return 0
+
+
+cdef int64_t _set_tiles(tf_tiling *t, shape, tile) except -1:
+    """How many tiles there are."""
+    cdef int64_t pixels = 1, tiles = 1
+    cdef int i
+    if not 1 <= len(shape) == len(tile) <= TF_TILE_AXES:
+        raise ValueError(f"1 to {TF_TILE_AXES} axes")
+    t.axes = len(shape)
+    for i in range(t.axes):
+        if not 1 <= tile[i] <= shape[i]:
+            raise ValueError("tiles that do not fit the image")
+        t.shape[i], t.tile[i] = shape[i], tile[i]
+        t.tiles[i] = (shape[i] - 1) // tile[i] + 1
+        pixels *= tile[i]
+        tiles *= t.tiles[i]
+        if pixels > INT32_MAX:
+            raise ValueError("tiles of too many pixels")
+    return tiles
 
 
 cdef tf_type _type(int type) except? TF_BOOL:
@@ -277,3 +285,115 @@ def read_tiled_cutouts(where, Tiling tiling not None, corners, window, fill, siz
     finally:
         PyMem_Free(all_windows)
     return True
+
+
+# ---------------------------------------------------------------------------- writing
+
+
+cdef class EncodedTiles:
+    """An image, compressed: what the rows of its table and its heap are to hold.
+
+    Args:
+        codec: ZCMPTYPE.
+        options: (BLOCKSIZE of RICE_1, level of DEFLATE, SCALE of HCOMPRESS_1, what PLIO_1 adds to the stored numbers).
+        shape, tile: In tensor order.
+        conversion: From what will be stored to the pixels as they are given: nothing but the sign bit may change.
+        quantisation: None; or (steps in one sigma, or, negative, the size of a step; ZQUANTIZ; ZDITHER0).
+        address, size: Of the pixels, contiguous, in the host's byte order.
+        threads: At most so many.
+
+    Raises:
+        FitsFormatError: A tile has pixels that the codec cannot do.
+    """
+
+    cdef tf_encoded_image e
+    cdef int threads
+
+    def __cinit__(self, str codec not None, options, shape, tile, Conversion conversion not None, quantisation,
+                  size_t address, size_t size, int threads):
+        cdef tf_tile_encoding encoding
+        cdef tf_tiling *t = &encoding.tiling
+        cdef tf_tile_trouble trouble
+        cdef int64_t bytes_ = tf_width(conversion.c.stored)
+        memset(&encoding, 0, sizeof(encoding))
+        self.threads = threads
+        t.codec = <tf_codec><int>_CODECS[codec]
+        t.rice_block, encoding.deflate_level, encoding.hcompress_scale, t.plio_zero = options
+        _set_tiles(t, shape, tile)
+        t.conversion = conversion.c
+        t.quantised = quantisation is not None
+        if t.quantised:
+            encoding.quantise_level, method, t.zdither0 = quantisation
+            t.method = <tf_dither_method><int>_DITHERS[method]
+        t.rice_width = 4 if t.quantised else bytes_
+        for side in shape:
+            bytes_ *= side
+        _check_encoding(t, <int64_t>size == bytes_ and address % tf_width(t.conversion.stored) == 0)
+        encoding.pixels = <const void *>address
+        with nogil:
+            trouble = tf_encode_tiles(&encoding, &self.e, threads)
+        _check(trouble.outcome, "compress the tiles")
+        if trouble.reason is not NULL:
+            raise FitsFormatError(f"the tile {trouble.tile} {trouble.reason.decode()}")
+
+    def __dealloc__(self):
+        tf_encoded_free(&self.e)
+
+    @property
+    def count(self):
+        """Of the tiles: the rows of the table."""
+        return self.e.count
+
+    @property
+    def heap_bytes(self):
+        return self.e.bytes
+
+    @property
+    def longest(self):
+        """The elements of the longest array in COMPRESSED_DATA, and in GZIP_COMPRESSED_DATA: None without one."""
+        return self.e.longest // self.e.element, self.e.longest_gzipped if self.e.gzipped else None
+
+    @property
+    def has_blank(self):
+        """Whether some pixels are ZBLANK."""
+        return self.e.blank > 0
+
+    def row_bytes(self, bint wide):
+        return tf_encoded_row_bytes(&self.e, wide)
+
+    def put_rows(self, bint wide, size_t address, size_t size):
+        """The rows of the table, with descriptors Q where they are `wide`, else P."""
+        if <int64_t>size != self.e.count * tf_encoded_row_bytes(&self.e, wide):
+            raise ValueError("the rows and the memory differ in size")
+        with nogil:
+            tf_put_rows(&self.e, wide, <uint8_t *>address)
+
+    def take_heap(self, size_t address, size_t size):
+        """Moves the streams to the heap; this can be done once."""
+        if <int64_t>size != self.e.bytes:
+            raise ValueError("the heap and the memory differ in size")
+        with nogil:
+            tf_take_heap(&self.e, <uint8_t *>address, self.threads)
+        self.e.bytes = 0
+
+
+cdef int _check_encoding(const tf_tiling *t, bint fits) except -1:
+    """What the encoders trust: what is here does not come from a file."""
+    cdef const tf_conversion *c = &t.conversion
+    cdef bint real = c.stored == TF_F32 or c.stored == TF_F64, gzip = t.codec == TF_GZIP_1 or t.codec == TF_GZIP_2
+    cdef int axis, long_axes = 0
+    if not fits or c.scaled or tf_width(c.values) != tf_width(c.stored) or c.wanted != c.values:
+        raise ValueError("pixels that are not those of the image")
+    if t.codec == TF_NOCOMPRESS or t.quantised and not real or not gzip and (
+        real and not t.quantised or c.stored == TF_I64
+    ):
+        raise ValueError("pixels that the codec does not do")
+    for axis in range(t.axes):
+        long_axes += t.tile[axis] > 1
+        if t.codec == TF_HCOMPRESS_1 and t.tile[axis] > 1 and t.shape[axis] % t.tile[axis] == 1:
+            raise ValueError("tiles of one row")
+    if t.codec == TF_HCOMPRESS_1 and long_axes != 2:
+        raise ValueError("tiles that are not of two axes")
+    if t.codec == TF_RICE_1 and t.rice_block == 0:
+        raise ValueError("blocks of nothing")
+    return 0

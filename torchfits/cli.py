@@ -590,7 +590,8 @@ def _describe(hdu: Any) -> dict[str, Any]:
         if isinstance(hdu, torchfits.ImageHDU):
             dtype = str(hdu.dtype).removeprefix("torch.")
             shape = list(hdu.shape)
-            return about | {"kind": "image", "shape": shape, "dtype": dtype, "compression": hdu.compression}
+            codec = hdu.compression.codec if hdu.compression else None
+            return about | {"kind": "image", "shape": shape, "dtype": dtype, "compression": codec}
     except FitsError as error:
         return about | {"kind": "bad", "error": str(error)}
     return about | {"kind": "other"}

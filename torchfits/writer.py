@@ -16,7 +16,30 @@ from typing import Any, BinaryIO
 
 import torch
 
-from torchfits._tensors import BITPIX_OF_TFORM, OTHER_SIGN, STORED, as_buffer, big_endian
+from torchfits._direct import Conversion, EncodedTiles
+from torchfits._tensors import (
+    BITPIX_OF_TFORM,
+    CODES,
+    OTHER_SIGN,
+    STORED,
+    address,
+    allocate,
+    as_buffer,
+    big_endian,
+    threads,
+)
+from torchfits.compression import (
+    METHODS,
+    Compression,
+    Gzip1,
+    Gzip2,
+    Hcompress1,
+    Quantize,
+    Rice1,
+    compressed_header,
+    settings_for,
+    tile_for,
+)
 from torchfits.errors import (
     FitsError,
     FitsFileExists,
@@ -100,14 +123,18 @@ def writeto(
         ext_name: EXTNAME of this HDU.
         overwrite: Replace an existing file.
         checksum: Add DATASUM and CHECKSUM (section 4.4.2.7, appendix J) to every HDU.
-        compress, quantize: Not there yet: FitsUnsupported.
+        compress: Write the image tile-compressed, in the first extension: True (Rice1 for integers of at most
+            32 bits, Gzip2 for others: without loss), a name such as 'RICE_1', 'gzip2' or 'hcompress', or
+            settings: Rice1, Gzip1, Gzip2, Hcompress1, Plio1.
+        quantize: Floats with loss, as integers: True, a level or Quantize(...).
 
     Raises:
         FitsFileExists: The file exists and `overwrite` is false.
         FitsIOError: As the operating system says.
         FitsFormatError: Columns of different lengths, text that is not ASCII, a column name of more than
-            68 characters, a keyword that FITS cannot hold.
-        FitsUnsupported: A dtype that FITS does not know; a sparse, nested or meta tensor.
+            68 characters, a keyword that FITS cannot hold; pixels that a codec cannot keep.
+        FitsUnsupported: A dtype that FITS does not know; a sparse, nested or meta tensor; a table to be
+            compressed.
         TypeError: An argument of another type.
 
     Example:
@@ -117,15 +144,22 @@ def writeto(
     """
     name = file_path(path)
     try:
-        if compress is not None or quantize is not None:
-            raise FitsUnsupported("tile-compressed images are read, not written yet")
         if not isinstance(ext_name, str | None):
             raise TypeError(f"ext_name must be a str, not {type(ext_name).__name__}")
         given = Header(header if header is not None else ())
+        empty = _primary(None, Header(), extend=True)
         if isinstance(data, Mapping):
-            units = [_primary(None, Header(), extend=True), _table(data, given, ext_name)]
+            settings_for(compress, quantize, torch.uint8)
+            if compress is not None and compress is not False:
+                raise FitsUnsupported("tile-compressed tables are read, not written: leave compress= out")
+            units = [empty, _table(data, given, ext_name)]
         elif data is None or isinstance(data, torch.Tensor):
-            units = [_primary(data, given, ext_name=ext_name)]
+            image = _primary(data, given, ext_name=ext_name)
+            stored = STORED[image.header["BITPIX"]]
+            codec, steps = settings_for(compress, quantize, stored)
+            units = [image]
+            if codec is not None and image.data:
+                units = [empty, compressed(image.header, image.data[0], codec, steps)]
         else:
             raise TypeError(f"data must be a tensor, a dict of columns or None, not {type(data).__name__}")
         _write_whole(name, units, overwrite, checksum)
@@ -153,6 +187,15 @@ class _Unit:
                 parts = [_bytes_of(column[first : first + step]) for column in self.data]
                 count = min(step, rows - first)
                 yield torch.cat([part.reshape(count, -1) for part in parts if part.numel()], 1)
+        if self.size % BLOCK:
+            yield torch.zeros(BLOCK - self.size % BLOCK, dtype=torch.uint8, device="cpu")
+
+
+class _Bytes(_Unit):
+    """One HDU whose data are there as bytes."""
+
+    def pieces(self) -> Iterator[torch.Tensor]:
+        yield from self.data
         if self.size % BLOCK:
             yield torch.zeros(BLOCK - self.size % BLOCK, dtype=torch.uint8, device="cpu")
 
@@ -232,7 +275,83 @@ def _take_over(header: Header, given: Header, ext_name: str | None) -> None:
         header["LONGSTRN"] = "OGIP 1.0", "strings are carried on by CONTINUE"
 
 
+# ---------------------------------------------------------------------------- compressed images
+
+# what cfitsio makes of NaN while it works
+_NULL_OF_CFITSIO = {torch.float32: -9.11912e-36, torch.float64: -9.1191291391491e-36}
+
+
+def compressed(image: Header, pixels: torch.Tensor, codec: Compression, steps: Quantize | None) -> _Bytes:
+    """The compressed image of `pixels`, stored numbers or what they stand for, with the header `image`."""
+    pixels = pixels.detach().to("cpu").resolve_conj().resolve_neg()
+    pixels = pixels.to(_WIDENED.get(pixels.dtype, pixels.dtype)).contiguous()
+    if pixels.data_ptr() % pixels.element_size():
+        pixels = pixels.clone()
+    if pixels.numel() == 0:
+        raise FitsFormatError("an image without pixels has no tiles: leave compress= out")
+    bitpix, zero = _STORED_AS[pixels.dtype]
+    tile = tile_for(codec, pixels.shape)
+    seed = 1
+    if steps is not None and steps.method != "no_dither":
+        seed = steps.seed or _seed_of(pixels[tuple(slice(side) for side in tile)])
+    encoded = EncodedTiles(
+        codec.codec,
+        (
+            codec.blocksize if isinstance(codec, Rice1) else 0,
+            codec.level if isinstance(codec, Gzip1 | Gzip2) else 0,
+            codec.scale if isinstance(codec, Hcompress1) else 0.0,
+            # cfitsio codes unsigned 16-bit pixels as they are, not as they would be stored
+            32768 if bitpix == 16 and image.get("BZERO") == 32768 else 0,
+        ),
+        pixels.shape,
+        tile,
+        Conversion(bitpix, 1, zero, None, CODES[pixels.dtype]),
+        None if steps is None else (steps.level, METHODS[steps.method], seed),
+        *address(pixels),
+        threads(),
+    )
+    wide = encoded.heap_bytes >= 2**31
+    rows = allocate((encoded.count * encoded.row_bytes(wide),), torch.uint8)
+    heap = allocate((encoded.heap_bytes,), torch.uint8)
+    encoded.put_rows(wide, *address(rows))
+    encoded.take_heap(*address(heap))
+    longest, longest_gzipped = encoded.longest
+    letter = "Q" if wide else "P"
+    columns = [("COMPRESSED_DATA", f"1{letter}{'I' if codec.codec == 'PLIO_1' else 'B'}({longest})")]
+    if steps is not None:
+        columns += [("ZSCALE", "1D"), ("ZZERO", "1D")]
+    if longest_gzipped is not None:
+        columns.append(("GZIP_COMPRESSED_DATA", f"1{letter}B({longest_gzipped})"))
+    header = _table_header(len(rows) // encoded.count, encoded.count, len(heap), len(columns))
+    for i, (name, tform) in enumerate(columns, 1):
+        header[f"TTYPE{i}"], header[f"TFORM{i}"] = name, tform
+    for card in compressed_header(image, tile, codec, steps, seed, encoded.has_blank):
+        header.append(card)
+    return _Bytes(header, [rows, heap], len(rows) + len(heap))
+
+
+def _seed_of(tile: torch.Tensor) -> int:
+    """ZDITHER0 by the bytes of the first tile, as cfitsio reckons it."""
+    kept = tile.where(tile == tile, _NULL_OF_CFITSIO[tile.dtype]).contiguous()
+    return int(kept.view(torch.uint8).sum(dtype=torch.int64)) % 10000 + 1
+
+
 # ---------------------------------------------------------------------------- tables
+
+
+def _table_header(row_bytes: int, rows: int, heap_bytes: int, columns: int) -> Header:
+    return Header(
+        [
+            ("XTENSION", "BINTABLE", "binary table"),
+            ("BITPIX", 8),
+            ("NAXIS", 2),
+            ("NAXIS1", row_bytes, "bytes in a row"),
+            ("NAXIS2", rows, "rows"),
+            ("PCOUNT", heap_bytes),
+            ("GCOUNT", 1),
+            ("TFIELDS", columns, "columns"),
+        ]
+    )
 
 
 def _table(columns: Mapping[str, Any], given: Header, ext_name: str | None) -> _Unit:
@@ -247,19 +366,9 @@ def _table(columns: Mapping[str, Any], given: Header, ext_name: str | None) -> _
     for i, (name, tensor) in enumerate(tensors.items(), 1):
         row_bytes += _add_column(cards, i, name, tensor, described.get(i, {}))
     rows = next(iter(lengths.values()), 0)
-    header = Header(
-        [
-            ("XTENSION", "BINTABLE", "binary table"),
-            ("BITPIX", 8),
-            ("NAXIS", 2),
-            ("NAXIS1", row_bytes, "bytes in a row"),
-            ("NAXIS2", rows, "rows"),
-            ("PCOUNT", 0),
-            ("GCOUNT", 1),
-            ("TFIELDS", len(tensors), "columns"),
-            *cards,
-        ]
-    )
+    header = _table_header(row_bytes, rows, 0, len(tensors))
+    for card in cards:
+        header.append(card)
     _take_over(header, rest, ext_name)
     return _Unit(header, list(tensors.values()), row_bytes * rows)
 
