@@ -262,6 +262,10 @@ class ImageHDU(HDU):
         if self.engine == "cfitsio" and self._hdu.kind == "groups":
             raise FitsUnsupported("cfitsio reads no random groups here; use engine='auto'")
         if tiles is not None and ranges is not None and self.engine == "cfitsio":
+            if len(ranges) > MAX_COMPRESSED_AXES:
+                raise FitsUnsupported(
+                    f"cfitsio reads no compressed image of {len(ranges)} axes; use engine='auto'"
+                )
             compression.check_streams(file.source, self._hdu, tiles, ranges)
 
     # -- the direct engine
@@ -380,14 +384,10 @@ class ImageHDU(HDU):
         nan_nulls = null is not None or (tiles is not None and tiles.quantized)
         how = (self._hdu.start, name, scale, zero, null, nan_nulls)
         with self._parent._opened().reading(self._hdu) as handle:
-            if len(ranges) <= (MAX_SUBSET_AXES if tiles is None else MAX_COMPRESSED_AXES):
+            if tiles is not None or len(ranges) <= MAX_SUBSET_AXES:
                 axes = ranges[::-1]
                 first, last = [axis[0] + 1 for axis in axes], [axis[-1] + 1 for axis in axes]
                 handle.read_subset(*how, first, last, [axis.step for axis in axes], *address(tensor))
-            elif tiles is not None:
-                raise FitsUnsupported(
-                    f"a compressed image of {len(ranges)} axes; at most {MAX_COMPRESSED_AXES} are read"
-                )
             else:
                 runs, count = _runs(ranges, image.shape)
                 handle.read_pixels(*how, runs, count, *address(tensor))

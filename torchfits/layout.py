@@ -419,6 +419,8 @@ def tile_layout(hdu: Hdu) -> TileLayout:
     quantized = bitpix < 0 and scaled
     if bitpix < 0 and not quantized and codec not in ("GZIP_1", "GZIP_2", "NOCOMPRESS"):
         raise FitsFormatError(f"{codec} compresses integers; floats need ZSCALE and ZZERO")
+    if quantized and "ZZERO" not in columns and "ZZERO" not in header:
+        raise FitsFormatError("ZSCALE without ZZERO")
     method, zdither0 = _text(header, "ZQUANTIZ", "NO_DITHER"), 1
     if quantized and method not in ("NO_DITHER", "NONE"):
         if method not in ("SUBTRACTIVE_DITHER_1", "SUBTRACTIVE_DITHER_2"):
