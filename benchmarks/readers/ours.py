@@ -76,6 +76,8 @@ def pixels(path: str) -> torch.Tensor:
 def write(path: str, **settings: object) -> Callable[[], torch.Tensor]:
     target = f"{path}.{sys.argv[-1]}.fz"
     torchfits.writeto(target, pixels(path), compress="rice", overwrite=True, **settings)
+    if settings:
+        return lambda: within_a_step(image(target, hdu=1), pixels(path))
     return partial(image, target, hdu=1)
 
 
