@@ -25,7 +25,7 @@ WHERE = "MAG_G < 17 & CLASS == 2"
 
 
 def within_a_step(found: torch.Tensor, written: torch.Tensor) -> torch.Tensor:
-    """Which quantized pixels, of noise 30, are what was written: libraries may differ in the dither's seed."""
+    """Which quantized pixels, of noise 30, are what was written: seeds may differ."""
     return (found - written).abs() < 8
 
 

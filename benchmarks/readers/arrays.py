@@ -22,6 +22,7 @@ from readers import (
     WIDE_COLUMNS,
     doubles,
     lookups,
+    within_a_step,
 )
 
 Way = Callable[[Any], object]

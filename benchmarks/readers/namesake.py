@@ -24,6 +24,7 @@ from readers import (
     WHERE,
     WIDE_COLUMNS,
     lookups,
+    within_a_step,
 )
 
 import torchfits

@@ -7,7 +7,20 @@ from collections.abc import Callable
 from functools import cache, partial
 
 import torch
-from readers import COLUMNS, CUTOUTS, FIRST, KEYS, LAST, ROWS, SIZE, STAMP, STAMPS, WHERE, WIDE_COLUMNS
+from readers import (
+    COLUMNS,
+    CUTOUTS,
+    FIRST,
+    KEYS,
+    LAST,
+    ROWS,
+    SIZE,
+    STAMP,
+    STAMPS,
+    WHERE,
+    WIDE_COLUMNS,
+    within_a_step,
+)
 
 import torchfits
 
