@@ -11,7 +11,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from libc.errno cimport errno as c_errno
 from libc.stdint cimport INT32_MAX, int64_t, uint8_t, uint64_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 from posix.unistd cimport close as c_close
 
 from torchfits._kernels cimport (
@@ -53,11 +53,14 @@ from torchfits._kernels cimport (
     TF_IN_VALUES,
     TF_MEMORY,
     TF_NO_HEAD,
+    TF_NO_TABLE_KEYWORD,
     TF_NUMBERS,
+    TF_ODD_CARD,
     TF_REGULAR,
     TF_REMOVED,
     TF_SPECIAL,
     TF_SYSTEM,
+    TF_TABLE_KEYWORDS,
     TF_TYPES,
     TF_U16,
     TF_U32,
@@ -127,6 +130,9 @@ from torchfits._kernels cimport (
     tf_section_pixels,
     tf_source,
     tf_stack,
+    tf_table_keyword,
+    tf_table_keyword_name,
+    tf_table_keyword_of,
     tf_texts,
     tf_type,
     tf_unmap,

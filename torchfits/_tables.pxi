@@ -2,6 +2,41 @@
 
 # ---------------------------------------------------------------------------- tables
 
+cdef list _TABLE_KEYWORDS = [
+    sys.intern(tf_table_keyword_name(<tf_table_keyword>i).decode()) for i in range(TF_TABLE_KEYWORDS)
+]
+
+
+def table_cards(bytes header not None):
+    """What a header says of a table: by column or axis, 0 for neither, the values by keyword without number.
+
+    None where a keyword of tables comes twice or is spelt oddly, or where only the parser can tell a value.
+
+    >>> table_cards(b"TFIELDS =                    1".ljust(80) + b"TFORM1  = 'D'".ljust(80))
+    {0: {'TFIELDS': 1}, 1: {'TFORM': 'D'}}
+    """
+    cdef const uint8_t *card = header
+    cdef const uint8_t *end = card + len(header) // TF_CARD * TF_CARD
+    cdef tf_table_keyword keyword = TF_NO_TABLE_KEYWORD
+    cdef int number = 0
+    cdef dict found = {}, of_number
+    while card < end and memcmp(card, b"END     ", 8) != 0:
+        # of a text that is carried on, only the parser knows the value
+        if keyword != TF_NO_TABLE_KEYWORD and memcmp(card, b"CONTINUE", 8) == 0:
+            return None
+        keyword = tf_table_keyword_of(card, &number)
+        if keyword == TF_ODD_CARD:
+            return None
+        if keyword != TF_NO_TABLE_KEYWORD:
+            value = _value(card) if _is_printable(card) else NotImplemented
+            of_number = found.setdefault(number, {})
+            if value is NotImplemented or _TABLE_KEYWORDS[keyword] in of_number:
+                return None
+            of_number[_TABLE_KEYWORDS[keyword]] = value
+        card += TF_CARD
+    return found
+
+
 # what a cell of a table holds
 NUMBERS = TF_NUMBERS
 LOGICALS = TF_LOGICALS
