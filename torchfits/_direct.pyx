@@ -321,7 +321,7 @@ cdef class File:
             raise FitsIOError("the file was removed or replaced since it was opened")
 
     cdef bint worth_mapping(self):
-        """Whether rows one after the other are better had from a mapping than by preads.
+        """Whether rows are better had from a mapping than by preads.
 
         They are where it is there already: touching a new one for the first time takes longer. So it is made
         when rows are read once more.

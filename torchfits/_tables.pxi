@@ -125,7 +125,7 @@ def read_rows(where, int64_t start, int64_t row_bytes, int64_t all_rows, rows, l
     cdef _Rows asked
     cdef _Fields f
     cdef tf_outcome outcome
-    if mmap and isinstance(where, File) and isinstance(rows, range):
+    if mmap and isinstance(where, File):
         mmap = (<File>where).worth_mapping()
     asked = _Rows(where, start, row_bytes, all_rows, rows, mmap)
     f = _Fields(fields, row_bytes, asked.rows.count)

@@ -50,34 +50,47 @@ typedef struct {
     const int64_t *places; /* or, unless NULL, of each */
 } row_block;
 
-#define TAKE(width)                                                                                                    \
-    for (int64_t i = 0; i < count; i++)                                                                                \
-    memcpy(out + i * (width), from + (b->at ? b->at[first + i] : i * b->stride), width)
+/* Cells of `width` bytes as two parts that may overlap: moves of a register each where `part` is a constant. */
+static inline void take(const row_block *b, int64_t first, int64_t count, const uint8_t *from, size_t width,
+                        size_t part, uint8_t *restrict out)
+{
+    for (int64_t i = 0; i < count; i++, out += width) {
+        const uint8_t *cell = from + (b->at ? b->at[first + i] : i * b->stride);
+        memcpy(out, cell, part);
+        if (part < width)
+            memcpy(out + width - part, cell + width - part, part);
+    }
+}
 
 /* `width` bytes from `offset` of rows [first, first + count) of a block, without gaps. */
 static void take_cells(const row_block *b, int64_t first, int64_t count, int64_t offset, int64_t width, void *to)
 {
-    uint8_t *out = to;
     const uint8_t *from = b->bytes + ((b->at ? 0 : first * b->stride) + offset - b->origin);
+    const size_t w = (size_t)width;
     switch (width) {
     case 1:
-        TAKE(1);
+        take(b, first, count, from, 1, 1, to);
         break;
     case 2:
-        TAKE(2);
+        take(b, first, count, from, 2, 2, to);
         break;
     case 4:
-        TAKE(4);
+        take(b, first, count, from, 4, 4, to);
         break;
     case 8:
-        TAKE(8);
+        take(b, first, count, from, 8, 8, to);
         break;
     default:
-        TAKE((size_t)width);
+        if (width > 4 && width < 8)
+            take(b, first, count, from, w, 4, to);
+        else if (width > 8 && width <= 16)
+            take(b, first, count, from, w, 8, to);
+        else if (width > 16 && width <= 32)
+            take(b, first, count, from, w, 16, to);
+        else
+            take(b, first, count, from, w, w, to);
     }
 }
-
-#undef TAKE
 
 void tf_logicals(uint8_t *to, const uint8_t *letters, int64_t n)
 {
@@ -105,6 +118,13 @@ static void convert(const tf_field *field, uint8_t *to, const uint8_t *cells, in
         for (int64_t row = 0; row < rows; row++, cells += bytes, to += field->count)
             tf_bits(to, cells, field->first_bit, field->count);
     }
+}
+
+/* Whether the cells are what the column shall hold. */
+static int is_copy(const tf_field *field)
+{
+    return field->kind == TF_NUMBERS && field->conversion.stored == TF_U8 && field->conversion.wanted == TF_U8 &&
+           tf_is_swap(&field->conversion);
 }
 
 static void mark_nulls(const tf_field *field, uint8_t *marks, const uint8_t *cells, int64_t n)
@@ -148,6 +168,7 @@ static void put_part(const row_block *b, const part *p, uint8_t *memory)
     const tf_field *field = &p->field;
     uint8_t *column = memory ? memory + p->at : field->to, *nulls = memory ? memory + p->nulls_at : field->nulls;
     const int64_t width = tf_field_width(field), out = tf_column_width(field);
+    const int copies = is_copy(field);
     /* a part of a long cell does not go on with the next row */
     const int64_t most = p->pitch != out ? 1 : greatest(CELLS / greatest(width, out), 1);
     uint64_t cells[CELLS / 8], values[CELLS / 8], marks[CELLS / 8];
@@ -158,14 +179,16 @@ static void put_part(const row_block *b, const part *p, uint8_t *memory)
         const int64_t place = b->places ? b->places[first] : b->place + first;
         /* rows that go anywhere are converted here, and then sent there */
         const int apart = b->places && n > 1;
-        take_cells(b, first, n, field->offset, width, cells);
-        convert(field, apart ? (uint8_t *)values : column + place * p->pitch, (const uint8_t *)cells, n);
+        uint8_t *to = apart ? (uint8_t *)values : column + place * p->pitch;
+        const uint8_t *taken = copies ? to : (const uint8_t *)cells;
+        take_cells(b, first, n, field->offset, width, copies ? to : (uint8_t *)cells);
+        if (!copies)
+            convert(field, to, taken, n);
         if (apart)
             scatter(column, p->pitch, b->places + first, values, out, n);
         if (!field->nulls)
             continue;
-        mark_nulls(field, apart ? (uint8_t *)marks : nulls + place * p->nulls_pitch, (const uint8_t *)cells,
-                   n * field->count);
+        mark_nulls(field, apart ? (uint8_t *)marks : nulls + place * p->nulls_pitch, taken, n * field->count);
         if (apart)
             scatter(nulls, p->nulls_pitch, b->places + first, marks, field->count, n);
     }
@@ -261,12 +284,8 @@ static int make_plan(plan *p, const tf_field *fields, const placing *where, int 
 /* ---------------------------------------------------------------------------- blocks of rows */
 
 typedef struct {
-    int64_t row, place;
-} asked_row;
-
-typedef struct {
     const tf_rows *rows;
-    const asked_row *sorted; /* a list in the order of the file; NULL where that is not needed */
+    const uint32_t *sorted; /* places of a list in the order of the file; NULL where that is not needed */
     plan plan;
     int64_t at_once; /* rows of a block */
 } job;
@@ -279,7 +298,8 @@ typedef struct {
 
 static int64_t row_number(const job *j, int64_t i)
 {
-    return j->sorted ? j->sorted[i].row : j->rows->list ? j->rows->list[i] : j->rows->first + i * j->rows->step;
+    const tf_rows *rows = j->rows;
+    return j->sorted ? rows->list[j->sorted[i]] : rows->list ? rows->list[i] : rows->first + i * rows->step;
 }
 
 static void put_parts(const job *j, const group *g, const row_block *block, uint8_t *memory)
@@ -328,26 +348,31 @@ static void put_by_reading(tf_reader *r, const job *j, const group *g, int64_t f
     }
     for (int64_t done = 0; done < count;) {
         const int64_t begin = row_number(j, first + done) * rows->row_bytes;
-        row_block block = {.bytes = r->buffer, .at = at, .origin = g->low, .place = first + done - to->base};
+        row_block block = {.bytes = r->buffer, .origin = g->low, .place = first + done - to->base};
         int64_t end = begin;
-        for (; done < count; done++, block.count++) {
-            const int64_t next = row_number(j, first + done) * rows->row_bytes;
-            if (next < end || next > end + width + TF_GAP || next + width - begin > TF_BUFFER)
-                break;
-            end = next;
-            at[block.count] = next - begin;
-            if (j->sorted)
-                places[block.count] = j->sorted[first + done].place;
+        if (rows->list) {
+            block.at = at;
+            block.places = j->sorted ? places : NULL;
+            for (; done + block.count < count; block.count++) {
+                const int64_t i = first + done + block.count, next = row_number(j, i) * rows->row_bytes;
+                if (next < end || next > end + width + TF_GAP || next + width - begin > TF_BUFFER)
+                    break;
+                end = next;
+                at[block.count] = next - begin;
+                if (j->sorted)
+                    places[block.count] = j->sorted[i];
+            }
+        } else {
+            block.stride = rows->step * rows->row_bytes;
+            block.count = block.stride > width + TF_GAP ? 1 : (TF_BUFFER - width) / block.stride + 1;
+            block.count = least(block.count, count - done);
+            end = begin + (block.count - 1) * block.stride;
         }
         if (tf_pread(r->source->fd, r->buffer, (size_t)(end + width - begin), rows->start + g->low + begin,
                      &r->outcome) != 0)
             return;
-        block.places = j->sorted ? places : NULL;
-        if (!rows->list) {
-            block.at = NULL;
-            block.stride = rows->step * rows->row_bytes;
-        }
         put_parts(j, g, &block, to->memory);
+        done += block.count;
     }
 }
 
@@ -368,12 +393,6 @@ static void read_piece(tf_reader *r, const void *argument, int64_t piece)
     put_block(r, j, piece % j->plan.count, piece / j->plan.count, &all);
 }
 
-static int by_row(const void *a, const void *b)
-{
-    const asked_row *x = a, *y = b;
-    return (x->row > y->row) - (x->row < y->row);
-}
-
 static int is_sorted(const tf_rows *rows)
 {
     for (int64_t i = 1; i < rows->count; i++)
@@ -382,15 +401,43 @@ static int is_sorted(const tf_rows *rows)
     return 1;
 }
 
-/* The rows of the list by their number; NULL where there is no memory. */
-static asked_row *sort(const tf_rows *rows)
+#define DIGIT_BITS 11
+#define DIGITS (1 << DIGIT_BITS)
+
+/* `from` to `to`, places in a list, in the order of the digit of what stands there that begins at bit `shift`. */
+static void sort_by_digit(const int64_t *list, const uint32_t *from, uint32_t *to, int64_t n, int shift)
 {
-    asked_row *sorted = malloc((size_t)rows->count * sizeof *sorted);
-    if (sorted) {
-        for (int64_t i = 0; i < rows->count; i++)
-            sorted[i] = (asked_row){rows->list[i], i};
-        qsort(sorted, (size_t)rows->count, sizeof *sorted, by_row);
+    uint32_t begins[DIGITS + 1] = {0};
+    for (int64_t i = 0; i < n; i++)
+        begins[(list[i] >> shift) % DIGITS + 1]++;
+    for (int i = 0; i < DIGITS; i++)
+        begins[i + 1] += begins[i];
+    for (int64_t i = 0; i < n; i++)
+        to[begins[(list[from[i]] >> shift) % DIGITS]++] = from[i];
+}
+
+/* The places of the list in the order of the rows; NULL where there is no memory. */
+static uint32_t *sort(const tf_rows *rows)
+{
+    const size_t bytes = (size_t)rows->count * sizeof(uint32_t);
+    uint32_t *sorted = rows->count < UINT32_MAX ? malloc(bytes) : NULL, *other = malloc(bytes);
+    int64_t last = 0;
+    if (!sorted || !other) {
+        free(sorted);
+        free(other);
+        return NULL;
     }
+    for (int64_t i = 0; i < rows->count; i++) {
+        sorted[i] = (uint32_t)i;
+        last = greatest(last, rows->list[i]);
+    }
+    for (int shift = 0; shift < 63 && last >> shift > 0; shift += DIGIT_BITS) {
+        uint32_t *const before = sorted;
+        sort_by_digit(rows->list, before, other, rows->count, shift);
+        sorted = other;
+        other = before;
+    }
+    free(other);
     return sorted;
 }
 
@@ -398,7 +445,7 @@ tf_outcome tf_read_rows(const tf_source *source, const tf_rows *rows, const tf_f
 {
     const tf_outcome no_memory = {TF_MEMORY, 0, 0};
     tf_outcome outcome = {TF_DONE, 0, 0};
-    asked_row *sorted = NULL;
+    uint32_t *sorted = NULL;
     job j = {.rows = rows};
 
     if (rows->count == 0)
@@ -506,19 +553,15 @@ tf_outcome tf_select_rows(const tf_source *source, const tf_rows *rows, const tf
 int64_t tf_passed_rows(const uint8_t *keep, int64_t n, int64_t most, int64_t *passed)
 {
     int64_t found = 0;
-    for (int64_t i = 0; i < n && found < most;) {
-        uint64_t eight = 1;
-        /* most filters let few rows pass */
-        if (i + 8 <= n)
-            memcpy(&eight, keep + i, 8);
-        const int64_t last = i + 8 <= n ? i + 8 : n;
-        if (eight == 0) {
-            i = last;
-            continue;
-        }
-        for (; i < last && found < most; i++)
-            if (keep[i])
-                passed[found++] = i;
+    for (int64_t i = 0; i < n && found < most; i += 8) {
+        uint64_t eight = 0;
+        memcpy(&eight, keep + i, (size_t)least(8, n - i));
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+        eight = __builtin_bswap64(eight);
+#endif
+        /* one byte after the other, from the first: most filters let few rows pass */
+        for (; eight != 0 && found < most; eight &= eight - 1)
+            passed[found++] = i + __builtin_ctzll(eight) / 8;
     }
     return found;
 }
