@@ -125,8 +125,11 @@ def read_rows(where, int64_t start, int64_t row_bytes, int64_t all_rows, rows, l
     cdef _Rows asked
     cdef _Fields f
     cdef tf_outcome outcome
+    cdef bint is_long
     if mmap and isinstance(where, File):
-        mmap = (<File>where).worth_mapping()
+        # a long list touches most pages, and would take a pread for every few rows
+        is_long = not isinstance(rows, range) and <double>TF_GAP * rows[1] > <double>all_rows * row_bytes
+        mmap = (<File>where).worth_mapping() or is_long
     asked = _Rows(where, start, row_bytes, all_rows, rows, mmap)
     f = _Fields(fields, row_bytes, asked.rows.count)
     with nogil:

@@ -50,12 +50,18 @@ typedef struct {
     const int64_t *places; /* or, unless NULL, of each */
 } row_block;
 
-/* Cells of `width` bytes as two parts that may overlap: moves of a register each where `part` is a constant. */
-static inline void take(const row_block *b, int64_t first, int64_t count, const uint8_t *from, size_t width,
-                        size_t part, uint8_t *restrict out)
+/* Where cells are: cell i is from[at ? at[i] : i * stride]. Passed by value, so that no store can change it. */
+typedef struct {
+    const uint8_t *from;
+    const int64_t *at;
+    int64_t stride, count;
+} cells;
+
+/* Cells as two parts that may overlap: moves of a register each where `part` is a constant. */
+static inline void take(const cells c, size_t width, size_t part, uint8_t *out)
 {
-    for (int64_t i = 0; i < count; i++, out += width) {
-        const uint8_t *cell = from + (b->at ? b->at[first + i] : i * b->stride);
+    for (int64_t i = 0; i < c.count; i++, out += width) {
+        const uint8_t *cell = c.from + (c.at ? c.at[i] : i * c.stride);
         memcpy(out, cell, part);
         if (part < width)
             memcpy(out + width - part, cell + width - part, part);
@@ -65,31 +71,29 @@ static inline void take(const row_block *b, int64_t first, int64_t count, const 
 /* `width` bytes from `offset` of rows [first, first + count) of a block, without gaps. */
 static void take_cells(const row_block *b, int64_t first, int64_t count, int64_t offset, int64_t width, void *to)
 {
-    const uint8_t *from = b->bytes + ((b->at ? 0 : first * b->stride) + offset - b->origin);
+    const cells c = {
+        .from = b->bytes + ((b->at ? 0 : first * b->stride) + offset - b->origin),
+        .at = b->at ? b->at + first : NULL,
+        .stride = b->stride,
+        .count = count,
+    };
     const size_t w = (size_t)width;
-    switch (width) {
-    case 1:
-        take(b, first, count, from, 1, 1, to);
-        break;
-    case 2:
-        take(b, first, count, from, 2, 2, to);
-        break;
-    case 4:
-        take(b, first, count, from, 4, 4, to);
-        break;
-    case 8:
-        take(b, first, count, from, 8, 8, to);
-        break;
-    default:
-        if (width > 4 && width < 8)
-            take(b, first, count, from, w, 4, to);
-        else if (width > 8 && width <= 16)
-            take(b, first, count, from, w, 8, to);
-        else if (width > 16 && width <= 32)
-            take(b, first, count, from, w, 16, to);
-        else
-            take(b, first, count, from, w, w, to);
-    }
+    if (w == 1)
+        take(c, 1, 1, to);
+    else if (w == 2)
+        take(c, 2, 2, to);
+    else if (w == 4)
+        take(c, 4, 4, to);
+    else if (w == 8)
+        take(c, 8, 8, to);
+    else if (w > 4 && w < 8)
+        take(c, w, 4, to);
+    else if (w > 8 && w <= 16)
+        take(c, w, 8, to);
+    else if (w > 16 && w <= 32)
+        take(c, w, 16, to);
+    else
+        take(c, w, w, to);
 }
 
 void tf_logicals(uint8_t *to, const uint8_t *letters, int64_t n)
@@ -171,7 +175,7 @@ static void put_part(const row_block *b, const part *p, uint8_t *memory)
     const int copies = is_copy(field);
     /* a part of a long cell does not go on with the next row */
     const int64_t most = p->pitch != out ? 1 : greatest(CELLS / greatest(width, out), 1);
-    uint64_t cells[CELLS / 8], values[CELLS / 8], marks[CELLS / 8];
+    uint64_t stored[CELLS / 8], values[CELLS / 8], marks[CELLS / 8];
     int64_t n;
 
     for (int64_t first = 0; first < b->count; first += n) {
@@ -180,8 +184,8 @@ static void put_part(const row_block *b, const part *p, uint8_t *memory)
         /* rows that go anywhere are converted here, and then sent there */
         const int apart = b->places && n > 1;
         uint8_t *to = apart ? (uint8_t *)values : column + place * p->pitch;
-        const uint8_t *taken = copies ? to : (const uint8_t *)cells;
-        take_cells(b, first, n, field->offset, width, copies ? to : (uint8_t *)cells);
+        const uint8_t *taken = copies ? to : (const uint8_t *)stored;
+        take_cells(b, first, n, field->offset, width, copies ? to : (uint8_t *)stored);
         if (!copies)
             convert(field, to, taken, n);
         if (apart)
@@ -555,7 +559,10 @@ int64_t tf_passed_rows(const uint8_t *keep, int64_t n, int64_t most, int64_t *pa
     int64_t found = 0;
     for (int64_t i = 0; i < n && found < most; i += 8) {
         uint64_t eight = 0;
-        memcpy(&eight, keep + i, (size_t)least(8, n - i));
+        if (i + 8 <= n)
+            memcpy(&eight, keep + i, 8);
+        else
+            memcpy(&eight, keep + i, (size_t)(n - i));
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
         eight = __builtin_bswap64(eight);
 #endif
