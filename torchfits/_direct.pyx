@@ -12,6 +12,8 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from libc.errno cimport errno as c_errno
 from libc.stdint cimport INT32_MAX, INT64_MAX, int32_t, int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy, memset
+from libc.stdint cimport INT32_MAX, int64_t, uint8_t, uint64_t
+from libc.string cimport memcmp, memcpy, memset
 from posix.unistd cimport close as c_close
 
 from torchfits._kernels cimport (
@@ -58,12 +60,15 @@ from torchfits._kernels cimport (
     TF_IN_VALUES,
     TF_MEMORY,
     TF_NO_HEAD,
+    TF_NO_TABLE_KEYWORD,
     TF_NUMBERS,
+    TF_ODD_CARD,
     TF_REGULAR,
     TF_REMOVED,
     TF_RICE_TOGETHER,
     TF_SPECIAL,
     TF_SYSTEM,
+    TF_TABLE_KEYWORDS,
     TF_TYPES,
     TF_U16,
     TF_U32,
@@ -166,6 +171,9 @@ from torchfits._kernels cimport (
     tf_source,
     tf_stack,
     tf_stream,
+    tf_table_keyword,
+    tf_table_keyword_name,
+    tf_table_keyword_of,
     tf_texts,
     tf_type,
     tf_unmap,
@@ -399,7 +407,7 @@ cdef class File:
             raise FitsIOError("the file was removed or replaced since it was opened")
 
     cdef bint worth_mapping(self):
-        """Whether rows one after the other are better had from a mapping than by preads.
+        """Whether rows are better had from a mapping than by preads.
 
         They are where it is there already: touching a new one for the first time takes longer. So it is made
         when rows are read once more.

@@ -208,6 +208,12 @@ cdef extern from "_native/header_scan.h" nogil:
         char name[68]
         int64_t header_bytes
         int64_t data_bytes
+    ctypedef enum tf_table_keyword:
+        TF_TABLE_KEYWORDS
+        TF_NO_TABLE_KEYWORD
+        TF_ODD_CARD
+    const char *tf_table_keyword_name(tf_table_keyword keyword)
+    tf_table_keyword tf_table_keyword_of(const uint8_t *card, int *number)
 
 cdef extern from "_native/filter.h" nogil:
     ctypedef enum tf_register_place:
