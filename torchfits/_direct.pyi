@@ -110,7 +110,7 @@ def read_tiled_cutouts(
 ) -> bool: ...
 
 @disjoint_base
-class EncodedTiles:
+class TileEncoding:
     def __new__(
         cls,
         codec: str,
@@ -119,21 +119,27 @@ class EncodedTiles:
         tile: Sequence[int],
         conversion: Conversion,
         quantisation: tuple[float, str, int] | None,
-        address: int,
-        size: int,
-        threads: int,
+    ) -> Self: ...
+    @property
+    def room(self) -> int: ...
+
+@disjoint_base
+class EncodedTiles:
+    def __new__(
+        cls, encoding: TileEncoding, pixels: tuple[int, int], streams: tuple[int, int], threads: int
     ) -> Self: ...
     @property
     def count(self) -> int: ...
     @property
     def heap_bytes(self) -> int: ...
     @property
+    def pieces(self) -> list[tuple[int, int]]: ...
+    @property
     def longest(self) -> tuple[int, int | None]: ...
     @property
     def has_blank(self) -> bool: ...
     def row_bytes(self, wide: bool) -> int: ...
     def put_rows(self, wide: bool, address: int, size: int) -> None: ...
-    def take_heap(self, address: int, size: int) -> None: ...
 
 @disjoint_base
 class HduIndex:

@@ -93,6 +93,7 @@ from torchfits._kernels cimport (
     tf_encoded_free,
     tf_encoded_image,
     tf_encoded_row_bytes,
+    tf_encoding_room,
     tf_end_texts,
     tf_files,
     tf_filter,
@@ -201,7 +202,6 @@ from torchfits._kernels cimport (
     tf_tile_keeping,
     tf_put_rows,
     tf_read_tiles,
-    tf_take_heap,
     tf_tile_encoding,
     tf_fill,
 )
