@@ -179,8 +179,8 @@ cdef extern from "_native/tile_writer.h" nogil:
         int64_t longest
         int64_t longest_gzipped
     size_t tf_encoding_room(const tf_tile_encoding *encoding)
-    tf_tile_trouble tf_encode_tiles(const tf_tile_encoding *encoding, uint8_t *streams, tf_encoded_image *encoded,
-                                    int threads)
+    tf_tile_trouble tf_encode_tiles(const tf_tile_encoding *encoding, uint8_t *streams,
+                                    tf_encoded_image *encoded, int threads)
     void tf_encoded_free(tf_encoded_image *encoded)
     int64_t tf_encoded_row_bytes(const tf_encoded_image *encoded, int wide)
     void tf_put_rows(const tf_encoded_image *encoded, int wide, uint8_t *rows)

@@ -295,16 +295,19 @@ cdef class TileEncoding:
 
     Args:
         codec: ZCMPTYPE.
-        options: (BLOCKSIZE of RICE_1, level of DEFLATE, SCALE of HCOMPRESS_1, what PLIO_1 adds to the stored numbers).
+        options: (BLOCKSIZE of RICE_1, level of DEFLATE, SCALE of HCOMPRESS_1, what PLIO_1 adds to the stored
+            numbers).
         shape, tile: In tensor order.
-        conversion: From what will be stored to the pixels as they are given: nothing but the sign bit may change.
+        conversion: From what will be stored to the pixels as they are given: only the sign bit may change.
         quantisation: None; or (steps in one sigma, or, negative, the size of a step; ZQUANTIZ; ZDITHER0).
     """
 
     cdef tf_tile_encoding c
     cdef int64_t bytes
 
-    def __cinit__(self, str codec not None, options, shape, tile, Conversion conversion not None, quantisation):
+    def __cinit__(
+        self, str codec not None, options, shape, tile, Conversion conversion not None, quantisation
+    ):
         cdef tf_tiling *t = &self.c.tiling
         self.bytes = tf_width(conversion.c.stored)
         t.codec = <tf_codec><int>_CODECS[codec]
@@ -375,7 +378,7 @@ cdef class EncodedTiles:
 
     @property
     def longest(self):
-        """The elements of the longest array in COMPRESSED_DATA, and in GZIP_COMPRESSED_DATA: None without one."""
+        """The elements of the longest array in COMPRESSED_DATA, and in GZIP_COMPRESSED_DATA or None."""
         return self.e.longest // self.e.element, self.e.longest_gzipped if self.e.gzipped else None
 
     @property
@@ -397,7 +400,8 @@ cdef class EncodedTiles:
 cdef int _check_encoding(const tf_tiling *t) except -1:
     """What the encoders trust: what is here does not come from a file."""
     cdef const tf_conversion *c = &t.conversion
-    cdef bint real = c.stored == TF_F32 or c.stored == TF_F64, gzip = t.codec == TF_GZIP_1 or t.codec == TF_GZIP_2
+    cdef bint real = c.stored == TF_F32 or c.stored == TF_F64
+    cdef bint gzip = t.codec == TF_GZIP_1 or t.codec == TF_GZIP_2
     cdef int axis, long_axes = 0
     if c.scaled or tf_width(c.values) != tf_width(c.stored) or c.wanted != c.values:
         raise ValueError("pixels that are not those of the image")

@@ -35,10 +35,10 @@ def compress_file(
     def units(hdus: HDUList) -> Iterator[Unit]:
         nonlocal count
         for hdu in hdus:
-            if is_plain_image(hdu):
+            if isinstance(hdu, ImageHDU) and is_plain(hdu):
                 if hdu.index == 0:
                     yield empty_primary()
-                yield _located(hdu, lambda hdu=hdu: _compressed(hdu, choose))
+                yield _compressed(hdu, choose)
                 count += 1
             else:
                 yield _Copy(hdu)
@@ -60,8 +60,7 @@ def decompress_file(source: Path, target: Path, advance: Advance, overwrite: boo
             if hdu.index < first:
                 continue
             if isinstance(hdu, ImageHDU) and hdu.compression is not None:
-                primary = hdu.index == first
-                yield _located(hdu, lambda hdu=hdu, primary=primary: _plain(hdu, primary))
+                yield _plain(hdu, primary=hdu.index == first)
                 count += 1
             else:
                 yield _Copy(hdu)
@@ -89,14 +88,9 @@ def check_same(one: Path, other: Path) -> None:
                 )
 
 
-def is_plain_image(hdu: HDU) -> bool:
+def is_plain(hdu: ImageHDU) -> bool:
     """Whether there is an image in it that can be compressed."""
-    return (
-        isinstance(hdu, ImageHDU)
-        and hdu._hdu.kind == "image"
-        and hdu.compression is None
-        and 0 not in hdu.shape
-    )
+    return hdu._hdu.kind == "image" and hdu.compression is None and 0 not in hdu.shape
 
 
 def is_wrapped(hdus: HDUList) -> bool:
@@ -124,16 +118,12 @@ class _Copy(Unit):
         source.check_unchanged()
 
 
-def _located(hdu: HDU, make: Callable[[], Unit]) -> Unit:
+def _compressed(hdu: ImageHDU, choose: Choose) -> Unit:
     try:
-        return make()
+        return with_checksums(compressed(hdu._hdu.header, hdu.read(raw=True), *choose(hdu)))
     except FitsError as error:
         error.locate(path=hdu._parent.path, hdu=hdu.index)
         raise
-
-
-def _compressed(hdu: ImageHDU, choose: Choose) -> Unit:
-    return with_checksums(compressed(hdu._hdu.header, hdu.read(raw=True), *choose(hdu)))
 
 
 def _plain(hdu: ImageHDU, primary: bool) -> Unit:
@@ -156,19 +146,21 @@ def _plain(hdu: ImageHDU, primary: bool) -> Unit:
 def _difference(a: HDU, b: HDU) -> str:
     """What differs; '' where nothing does."""
     if not isinstance(a, ImageHDU) or not isinstance(b, ImageHDU):
-        one, two = _Copy(a), _Copy(b)
-        if one.header != two.header:
-            return "header"
-        same = all(torch.equal(x, y) for x, y in zip(one.pieces(), two.pieces(), strict=True))
-        return "" if same and one.size == two.size else "data"
+        return _difference_of_bytes(_Copy(a), _Copy(b))
+    if a.shape != b.shape:
+        return "shape"
     ours = ("SIMPLE", "XTENSION", "PCOUNT", "GCOUNT", "EXTEND", "CHECKSUM", "DATASUM")
     headers = [[card for card in hdu.read_header().cards if card.keyword not in ours] for hdu in (a, b)]
     if headers[0] != headers[1]:
         return "header"
     one, two = a.read(raw=True), b.read(raw=True)
-    if one.shape != two.shape or one.dtype != two.dtype:
-        return "shape"
-    lossy = any(hdu.quantize is not None or getattr(hdu.compression, "scale", 0) != 0 for hdu in (a, b))
-    if lossy:
+    if any(hdu.quantize is not None or getattr(hdu.compression, "scale", 0) != 0 for hdu in (a, b)):
         return "" if torch.equal(one.isnan(), two.isnan()) else "nulls"
     return "" if torch.equal(one.view(torch.uint8), two.view(torch.uint8)) else "pixels"
+
+
+def _difference_of_bytes(one: _Copy, two: _Copy) -> str:
+    if one.header != two.header or one.size != two.size:
+        return "header"
+    same = all(torch.equal(x, y) for x, y in zip(one.pieces(), two.pieces(), strict=True))
+    return "" if same else "data"
