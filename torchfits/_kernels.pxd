@@ -513,6 +513,7 @@ cdef extern from "_native/local_file.h" nogil:
     const uint8_t *tf_map(int fd, int64_t size)
     void tf_unmap(const uint8_t *mapping, int64_t size)
     int tf_processor_quota()
+    void tf_reserve(int fd, int64_t start, int64_t size)
 
 cdef extern from "_native/memory.h" nogil:
     size_t TF_ROOM_FROM

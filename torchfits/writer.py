@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-from torchfits._direct import Conversion, EncodedTiles, TileEncoding
+from torchfits._direct import Conversion, EncodedTiles, TileEncoding, reserve
 from torchfits._tensors import (
     BITPIX_OF_TFORM,
     CODES,
@@ -592,7 +592,10 @@ def write_whole(path: str | bytes, units: Iterable[Unit], overwrite: bool) -> No
 
 def _write_units(file: BinaryIO | gzip.GzipFile, units: Iterable[Unit]) -> None:
     for unit in units:
-        file.write(unit.header.to_bytes())
+        header = unit.header.to_bytes()
+        if not isinstance(file, gzip.GzipFile):
+            reserve(file.fileno(), file.tell(), len(header) + -(-unit.size // BLOCK) * BLOCK)
+        file.write(header)
         for piece in unit.pieces():
             piece = piece.contiguous()
             file.write(as_buffer(piece))
