@@ -525,9 +525,9 @@ def test_an_image_read_with_nocompress_has_settings_that_are_not_written(tmp_pat
 @pytest.mark.parametrize(
     "arguments",
     [
-        {"tile": (5, 6)}, {"shape": (4,)}, {"tile": (0, 6)}, {"size": 47}, {"room": 0}, {"codec": "NOCOMPRESS"},
-        {"quantisation": (4.0, "NO_DITHER", 1)}, {"codec": "HCOMPRESS_1"}, {"options": (0, 0, 0.0, 0)},
-        {"codec": "HCOMPRESS_1", "tile": (3, 6)}, {"bitpix": 64}, {"bitpix": -16},
+        {"tile": (5, 6)}, {"shape": (4,)}, {"tile": (0, 6)}, {"size": 47}, {"room": 0},
+        {"codec": "NOCOMPRESS"}, {"quantisation": (4.0, "NO_DITHER", 1)}, {"codec": "HCOMPRESS_1"},
+        {"codec": "HCOMPRESS_1", "tile": (3, 6)}, {"options": (0, 0, 0.0, 0)}, {"bitpix": 64}, {"bitpix": -16},
     ],
 )  # fmt: skip
 def test_arguments_that_the_encoders_would_trust(arguments):
@@ -539,7 +539,8 @@ def test_arguments_that_the_encoders_would_trust(arguments):
         _direct.EncodedTiles(
             _direct.TileEncoding(
                 given["codec"], given["options"], given["shape"], given["tile"],
-                _direct.Conversion(given["bitpix"], 1, 0, None, _direct.TYPES["int16"]), given["quantisation"],
+                _direct.Conversion(given["bitpix"], 1, 0, None, _direct.TYPES["int16"]),
+                given["quantisation"],
             ),
             (image.data_ptr(), given["size"]), (streams.data_ptr(), given["room"]), 1,
         )  # fmt: skip
