@@ -527,7 +527,8 @@ def test_an_image_read_with_nocompress_has_settings_that_are_not_written(tmp_pat
     [
         {"tile": (5, 6)}, {"shape": (4,)}, {"tile": (0, 6)}, {"size": 47}, {"room": 0},
         {"codec": "NOCOMPRESS"}, {"quantisation": (4.0, "NO_DITHER", 1)}, {"codec": "HCOMPRESS_1"},
-        {"codec": "HCOMPRESS_1", "tile": (3, 6)}, {"options": (0, 0, 0.0, 0)}, {"bitpix": 64}, {"bitpix": -16},
+        {"codec": "HCOMPRESS_1", "tile": (3, 6)}, {"options": (0, 0, 0.0, 0)}, {"bitpix": 64},
+        {"bitpix": -16},
     ],
 )  # fmt: skip
 def test_arguments_that_the_encoders_would_trust(arguments):
