@@ -339,11 +339,14 @@ def test_descriptors_of_64_bits():
     """Which heaps of 2 GiB and more have."""
     image = noisy("float32", (6, 100))
     image[2] = 1
-    tiles = _direct.EncodedTiles(
+    encoding = _direct.TileEncoding(
         "RICE_1", (32, 0, 0.0, 0), (6, 100), (1, 100),
         _direct.Conversion(-32, 1, 0, None, _direct.TYPES["float32"]), (4.0, "NO_DITHER", 1),
-        image.data_ptr(), image.nbytes, 1,
     )  # fmt: skip
+    streams = torch.empty(encoding.room, dtype=torch.uint8)
+    tiles = _direct.EncodedTiles(
+        encoding, (image.data_ptr(), image.nbytes), (streams.data_ptr(), streams.nbytes), 1
+    )
     rows = {}
     for wide in (False, True):
         there = torch.zeros(6 * tiles.row_bytes(wide), dtype=torch.uint8)
@@ -522,20 +525,25 @@ def test_an_image_read_with_nocompress_has_settings_that_are_not_written(tmp_pat
 @pytest.mark.parametrize(
     "arguments",
     [
-        {"tile": (5, 6)}, {"shape": (4,)}, {"tile": (0, 6)}, {"size": 47}, {"codec": "NOCOMPRESS"},
-        {"quantisation": (4.0, "NO_DITHER", 1)}, {"codec": "HCOMPRESS_1"}, {"options": (0, 0, 0.0, 0)},
-        {"codec": "HCOMPRESS_1", "tile": (3, 6)}, {"bitpix": 64}, {"bitpix": -16},
+        {"tile": (5, 6)}, {"shape": (4,)}, {"tile": (0, 6)}, {"size": 47}, {"room": 0},
+        {"codec": "NOCOMPRESS"}, {"quantisation": (4.0, "NO_DITHER", 1)}, {"codec": "HCOMPRESS_1"},
+        {"codec": "HCOMPRESS_1", "tile": (3, 6)}, {"options": (0, 0, 0.0, 0)}, {"bitpix": 64},
+        {"bitpix": -16},
     ],
 )  # fmt: skip
 def test_arguments_that_the_encoders_would_trust(arguments):
     image = torch.zeros(4, 6, dtype=torch.int16)
     given = {"codec": "RICE_1", "options": (32, 1, 0.0, 0), "shape": (4, 6), "tile": (1, 6), "bitpix": 16,
-             "quantisation": None, "size": 48} | arguments  # fmt: skip
-    with pytest.raises((ValueError, TypeError)):
+             "quantisation": None, "size": 48, "room": 4096} | arguments  # fmt: skip
+    streams = torch.empty(4096, dtype=torch.uint8)
+    with pytest.raises(ValueError, match=r"tiles|image|codec|blocks|room|BITPIX|axes"):
         _direct.EncodedTiles(
-            given["codec"], given["options"], given["shape"], given["tile"],
-            _direct.Conversion(given["bitpix"], 1, 0, None, _direct.TYPES["int16"]),
-            given["quantisation"], image.data_ptr(), given["size"], 1,
+            _direct.TileEncoding(
+                given["codec"], given["options"], given["shape"], given["tile"],
+                _direct.Conversion(given["bitpix"], 1, 0, None, _direct.TYPES["int16"]),
+                given["quantisation"],
+            ),
+            (image.data_ptr(), given["size"]), (streams.data_ptr(), given["room"]), 1,
         )  # fmt: skip
 
 

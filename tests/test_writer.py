@@ -374,7 +374,7 @@ def test_existing_files(tmp_path):
 
 def test_an_existing_file_is_refused_before_the_work(tmp_path, monkeypatch):
     (tmp_path / "a.fits").touch()
-    monkeypatch.setattr(writer, "_add_checksums", lambda unit: pytest.fail("worked in vain"))
+    monkeypatch.setattr(writer, "with_checksums", lambda unit: pytest.fail("worked in vain"))
     with pytest.raises(FileExistsError):
         torchfits.writeto(tmp_path / "a.fits", torch.zeros(2), checksum=True)
 

@@ -98,6 +98,7 @@ from torchfits._kernels cimport (
     tf_encoded_free,
     tf_encoded_image,
     tf_encoded_row_bytes,
+    tf_encoding_room,
     tf_end_texts,
     tf_files,
     tf_filter,
@@ -144,6 +145,7 @@ from torchfits._kernels cimport (
     tf_plio_room,
     tf_pread,
     tf_processor_quota,
+    tf_reserve,
     tf_read_cards,
     tf_read_cutouts,
     tf_read_heap,
@@ -209,7 +211,6 @@ from torchfits._kernels cimport (
     tf_tile_keeping,
     tf_put_rows,
     tf_read_tiles,
-    tf_take_heap,
     tf_tile_encoding,
     tf_fill,
 )
@@ -254,6 +255,12 @@ def use_variant(str name not None):
 def processor_quota():
     """How many processors the control group of this process may use, rounded up; 0 for no limit."""
     return tf_processor_quota()
+
+
+def reserve(int fd, int64_t start, int64_t size):
+    """Ask for the room of bytes that will be written to a file; a hint."""
+    with nogil:
+        tf_reserve(fd, start, size)
 
 
 def cast(int to_type, size_t to, int from_type, size_t from_, size_t n):

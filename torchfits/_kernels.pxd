@@ -165,19 +165,25 @@ cdef extern from "_native/tile_writer.h" nogil:
         float quantise_level
         int deflate_level
         float hcompress_scale
+    ctypedef struct tf_encoded_piece:
+        int64_t start
+        int64_t bytes
     ctypedef struct tf_encoded_image:
         int64_t count
+        int64_t pieces
+        tf_encoded_piece *piece
         int64_t element
         int64_t bytes
         int64_t gzipped
         int64_t blank
         int64_t longest
         int64_t longest_gzipped
-    tf_tile_trouble tf_encode_tiles(const tf_tile_encoding *encoding, tf_encoded_image *encoded, int threads)
+    size_t tf_encoding_room(const tf_tile_encoding *encoding)
+    tf_tile_trouble tf_encode_tiles(const tf_tile_encoding *encoding, uint8_t *streams,
+                                    tf_encoded_image *encoded, int threads)
     void tf_encoded_free(tf_encoded_image *encoded)
     int64_t tf_encoded_row_bytes(const tf_encoded_image *encoded, int wide)
     void tf_put_rows(const tf_encoded_image *encoded, int wide, uint8_t *rows)
-    void tf_take_heap(tf_encoded_image *encoded, uint8_t *heap, int threads)
 
 cdef extern from "_native/header_scan.h" nogil:
     enum:
@@ -513,6 +519,7 @@ cdef extern from "_native/local_file.h" nogil:
     const uint8_t *tf_map(int fd, int64_t size)
     void tf_unmap(const uint8_t *mapping, int64_t size)
     int tf_processor_quota()
+    void tf_reserve(int fd, int64_t start, int64_t size)
 
 cdef extern from "_native/memory.h" nogil:
     size_t TF_ROOM_FROM

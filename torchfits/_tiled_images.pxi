@@ -290,16 +290,51 @@ def read_tiled_cutouts(where, Tiling tiling not None, corners, window, fill, siz
 # ---------------------------------------------------------------------------- writing
 
 
-cdef class EncodedTiles:
-    """An image, compressed: what the rows of its table and its heap are to hold.
+cdef class TileEncoding:
+    """How an image is to be compressed.
 
     Args:
         codec: ZCMPTYPE.
-        options: (BLOCKSIZE of RICE_1, level of DEFLATE, SCALE of HCOMPRESS_1, what PLIO_1 adds to the stored numbers).
+        options: (BLOCKSIZE of RICE_1, level of DEFLATE, SCALE of HCOMPRESS_1, what PLIO_1 adds to the stored
+            numbers).
         shape, tile: In tensor order.
-        conversion: From what will be stored to the pixels as they are given: nothing but the sign bit may change.
+        conversion: From what will be stored to the pixels as they are given: only the sign bit may change.
         quantisation: None; or (steps in one sigma, or, negative, the size of a step; ZQUANTIZ; ZDITHER0).
-        address, size: Of the pixels, contiguous, in the host's byte order.
+    """
+
+    cdef tf_tile_encoding c
+    cdef int64_t bytes
+
+    def __cinit__(
+        self, str codec not None, options, shape, tile, Conversion conversion not None, quantisation
+    ):
+        cdef tf_tiling *t = &self.c.tiling
+        self.bytes = tf_width(conversion.c.stored)
+        t.codec = <tf_codec><int>_CODECS[codec]
+        t.rice_block, self.c.deflate_level, self.c.hcompress_scale, t.plio_zero = options
+        _set_tiles(t, shape, tile)
+        t.conversion = conversion.c
+        t.quantised = quantisation is not None
+        if t.quantised:
+            self.c.quantise_level, method, t.zdither0 = quantisation
+            t.method = <tf_dither_method><int>_DITHERS[method]
+        t.rice_width = 4 if t.quantised else self.bytes
+        for side in shape:
+            self.bytes *= side
+        _check_encoding(t)
+
+    @property
+    def room(self):
+        """The bytes that the streams can take at most."""
+        return tf_encoding_room(&self.c)
+
+
+cdef class EncodedTiles:
+    """An image, compressed: what the rows of its table are to hold, and where its streams are.
+
+    Args:
+        pixels: (address, bytes), contiguous, in the host's byte order.
+        streams: (address, bytes), `room` of the encoding: of these, as many are touched as are needed.
         threads: At most so many.
 
     Raises:
@@ -307,31 +342,18 @@ cdef class EncodedTiles:
     """
 
     cdef tf_encoded_image e
-    cdef int threads
 
-    def __cinit__(self, str codec not None, options, shape, tile, Conversion conversion not None, quantisation,
-                  size_t address, size_t size, int threads):
-        cdef tf_tile_encoding encoding
-        cdef tf_tiling *t = &encoding.tiling
+    def __cinit__(self, TileEncoding encoding not None, pixels, streams, int threads):
+        cdef tf_tile_encoding c = encoding.c
         cdef tf_tile_trouble trouble
-        cdef int64_t bytes_ = tf_width(conversion.c.stored)
-        memset(&encoding, 0, sizeof(encoding))
-        self.threads = threads
-        t.codec = <tf_codec><int>_CODECS[codec]
-        t.rice_block, encoding.deflate_level, encoding.hcompress_scale, t.plio_zero = options
-        _set_tiles(t, shape, tile)
-        t.conversion = conversion.c
-        t.quantised = quantisation is not None
-        if t.quantised:
-            encoding.quantise_level, method, t.zdither0 = quantisation
-            t.method = <tf_dither_method><int>_DITHERS[method]
-        t.rice_width = 4 if t.quantised else bytes_
-        for side in shape:
-            bytes_ *= side
-        _check_encoding(t, <int64_t>size == bytes_ and address % tf_width(t.conversion.stored) == 0)
-        encoding.pixels = <const void *>address
+        cdef size_t address = pixels[0], to = streams[0]
+        if pixels[1] != encoding.bytes or address % tf_width(c.tiling.conversion.stored):
+            raise ValueError("pixels that are not those of the image")
+        if streams[1] < encoding.room:
+            raise ValueError("no room for the streams")
+        c.pixels = <const void *>address
         with nogil:
-            trouble = tf_encode_tiles(&encoding, &self.e, threads)
+            trouble = tf_encode_tiles(&c, <uint8_t *>to, &self.e, threads)
         _check(trouble.outcome, "compress the tiles")
         if trouble.reason is not NULL:
             raise FitsFormatError(f"the tile {trouble.tile} {trouble.reason.decode()}")
@@ -349,8 +371,14 @@ cdef class EncodedTiles:
         return self.e.bytes
 
     @property
+    def pieces(self):
+        """What the heap is made of, in this order: (start, bytes) among the streams."""
+        cdef int64_t i
+        return [(self.e.piece[i].start, self.e.piece[i].bytes) for i in range(self.e.pieces)]
+
+    @property
     def longest(self):
-        """The elements of the longest array in COMPRESSED_DATA, and in GZIP_COMPRESSED_DATA: None without one."""
+        """The elements of the longest array in COMPRESSED_DATA, and in GZIP_COMPRESSED_DATA or None."""
         return self.e.longest // self.e.element, self.e.longest_gzipped if self.e.gzipped else None
 
     @property
@@ -368,21 +396,14 @@ cdef class EncodedTiles:
         with nogil:
             tf_put_rows(&self.e, wide, <uint8_t *>address)
 
-    def take_heap(self, size_t address, size_t size):
-        """Moves the streams to the heap; this can be done once."""
-        if <int64_t>size != self.e.bytes:
-            raise ValueError("the heap and the memory differ in size")
-        with nogil:
-            tf_take_heap(&self.e, <uint8_t *>address, self.threads)
-        self.e.bytes = 0
 
-
-cdef int _check_encoding(const tf_tiling *t, bint fits) except -1:
+cdef int _check_encoding(const tf_tiling *t) except -1:
     """What the encoders trust: what is here does not come from a file."""
     cdef const tf_conversion *c = &t.conversion
-    cdef bint real = c.stored == TF_F32 or c.stored == TF_F64, gzip = t.codec == TF_GZIP_1 or t.codec == TF_GZIP_2
+    cdef bint real = c.stored == TF_F32 or c.stored == TF_F64
+    cdef bint gzip = t.codec == TF_GZIP_1 or t.codec == TF_GZIP_2
     cdef int axis, long_axes = 0
-    if not fits or c.scaled or tf_width(c.values) != tf_width(c.stored) or c.wanted != c.values:
+    if c.scaled or tf_width(c.values) != tf_width(c.stored) or c.wanted != c.values:
         raise ValueError("pixels that are not those of the image")
     if t.codec == TF_NOCOMPRESS or t.quantised and not real or not gzip and (
         real and not t.quantised or c.stored == TF_I64

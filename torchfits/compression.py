@@ -446,8 +446,9 @@ def image_header(header: Header) -> Header:
     return Header(cards)
 
 
-_OF_THE_IMAGE = re.compile(r"SIMPLE|XTENSION|BITPIX|NAXIS\d*|EXTEND|BLOCKED|PCOUNT|GCOUNT|CHECKSUM|DATASUM")
-_NAMES_OF_THE_IMAGE = {"XTENSION": "ZTENSION", "CHECKSUM": "ZHECKSUM"}
+# what comes first, and what stays in its place under another name
+_FIRST_OF_THE_IMAGE = re.compile(r"SIMPLE|XTENSION|BITPIX|NAXIS\d*")
+_KEPT_OF_THE_IMAGE = {image: ours for ours, image in _RENAMED.items()}
 
 
 def compressed_header(
@@ -464,11 +465,10 @@ def compressed_header(
     """
     bitpix = image["BITPIX"]
     cards = [Card("ZIMAGE", True, "extension contains compressed image")]
-    cards += [
-        Card(_NAMES_OF_THE_IMAGE.get(card.keyword, "Z" + card.keyword), card.value, card.comment)
-        for card in image.cards
-        if _OF_THE_IMAGE.fullmatch(card.keyword)
-    ]
+    for card in image.cards:
+        if _FIRST_OF_THE_IMAGE.fullmatch(card.keyword):
+            name = "ZTENSION" if card.keyword == "XTENSION" else "Z" + card.keyword
+            cards.append(Card(name, card.value, card.comment))
     for i, side in enumerate(reversed(tile), 1):
         cards.append(Card(f"ZTILE{i}", side, "size of tiles to be compressed"))
     dither2 = quantize is not None and quantize.method == "dither2"
@@ -490,7 +490,11 @@ def compressed_header(
         cards.append(Card("ZQUANTIZ", "NONE", "Lossless compression without quantization"))
     if "EXTNAME" not in image:
         cards.append(Card("EXTNAME", "COMPRESSED_IMAGE"))
-    cards += [card for card in image.cards if not _OF_THE_IMAGE.fullmatch(card.keyword)]
+    for card in image.cards:
+        if card.keyword in _KEPT_OF_THE_IMAGE:
+            cards.append(Card(_KEPT_OF_THE_IMAGE[card.keyword], card.value, card.comment))
+        elif not _DROPPED.fullmatch(card.keyword):
+            cards.append(card)
     return cards
 
 

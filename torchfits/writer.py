@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-from torchfits._direct import Conversion, EncodedTiles
+from torchfits._direct import Conversion, EncodedTiles, TileEncoding, reserve
 from torchfits._tensors import (
     BITPIX_OF_TFORM,
     CODES,
@@ -147,29 +147,26 @@ def writeto(
         if not isinstance(ext_name, str | None):
             raise TypeError(f"ext_name must be a str, not {type(ext_name).__name__}")
         given = Header(header if header is not None else ())
-        empty = _primary(None, Header(), extend=True)
         if isinstance(data, Mapping):
             settings_for(compress, quantize, torch.uint8)
             if compress is not None and compress is not False:
                 raise FitsUnsupported("tile-compressed tables are read, not written: leave compress= out")
-            units = [empty, _table(data, given, ext_name)]
+            units: Iterable[Unit] = [empty_primary(), _table(data, given, ext_name)]
         elif data is None or isinstance(data, torch.Tensor):
             image = _primary(data, given, ext_name=ext_name)
             stored = STORED[image.header["BITPIX"]]
             codec, steps = settings_for(compress, quantize, stored)
-            units = [image]
-            if codec is not None and image.data:
-                units = [empty, compressed(image.header, image.data[0], codec, steps)]
+            units = [image] if codec is None or not image.data else _wrapped(image, codec, steps)
         else:
             raise TypeError(f"data must be a tensor, a dict of columns or None, not {type(data).__name__}")
-        _write_whole(name, units, overwrite, checksum)
+        write_whole(name, map(with_checksums, units) if checksum else units, overwrite)
     except FitsError as error:
         error.locate(path=name)
         raise
 
 
 @dataclass
-class _Unit:
+class Unit:
     """One HDU to be written: its header, the tensors of its data, and what fills the last block."""
 
     header: Header
@@ -191,7 +188,7 @@ class _Unit:
             yield torch.zeros(BLOCK - self.size % BLOCK, dtype=torch.uint8, device="cpu")
 
 
-class _Bytes(_Unit):
+class _Bytes(Unit):
     """One HDU whose data are there as bytes."""
 
     def pieces(self) -> Iterator[torch.Tensor]:
@@ -225,9 +222,14 @@ def _bytes_of(tensor: torch.Tensor) -> torch.Tensor:
 # ---------------------------------------------------------------------------- headers
 
 
+def empty_primary() -> Unit:
+    """What stands before an extension."""
+    return _primary(None, Header(), extend=True)
+
+
 def _primary(
     data: torch.Tensor | None, given: Header, *, ext_name: str | None = None, extend: bool = False
-) -> _Unit:
+) -> Unit:
     header = Header([("SIMPLE", True, "conforms to FITS standard 4.0")])
     size = 0
     if data is None:
@@ -253,7 +255,7 @@ def _primary(
     if extend:
         header["EXTEND"] = True
     _take_over(header, _columns_of(given, [])[1], ext_name)
-    return _Unit(header, [] if data is None else [data], size)
+    return Unit(header, [] if data is None else [data], size)
 
 
 def _check_memory(tensor: torch.Tensor, what: str) -> None:
@@ -281,6 +283,11 @@ def _take_over(header: Header, given: Header, ext_name: str | None) -> None:
 _NULL_OF_CFITSIO = {torch.float32: -9.11912e-36, torch.float64: -9.1191291391491e-36}
 
 
+def _wrapped(image: Unit, codec: Compression, steps: Quantize | None) -> Iterator[Unit]:
+    yield empty_primary()
+    yield compressed(image.header, image.data[0], codec, steps)
+
+
 def compressed(image: Header, pixels: torch.Tensor, codec: Compression, steps: Quantize | None) -> _Bytes:
     """The compressed image of `pixels`, stored numbers or what they stand for, with the header `image`."""
     pixels = pixels.detach().to("cpu").resolve_conj().resolve_neg()
@@ -294,7 +301,7 @@ def compressed(image: Header, pixels: torch.Tensor, codec: Compression, steps: Q
     seed = 1
     if steps is not None and steps.method != "no_dither":
         seed = steps.seed or _seed_of(pixels[tuple(slice(side) for side in tile)])
-    encoded = EncodedTiles(
+    encoding = TileEncoding(
         codec.codec,
         (
             codec.blocksize if isinstance(codec, Rice1) else 0,
@@ -307,14 +314,12 @@ def compressed(image: Header, pixels: torch.Tensor, codec: Compression, steps: Q
         tile,
         Conversion(bitpix, 1, zero, None, CODES[pixels.dtype]),
         None if steps is None else (steps.level, METHODS[steps.method], seed),
-        *address(pixels),
-        threads(),
     )
+    streams = allocate((encoding.room,), torch.uint8)
+    encoded = EncodedTiles(encoding, address(pixels), address(streams), threads())
     wide = encoded.heap_bytes >= 2**31
     rows = allocate((encoded.count * encoded.row_bytes(wide),), torch.uint8)
-    heap = allocate((encoded.heap_bytes,), torch.uint8)
     encoded.put_rows(wide, *address(rows))
-    encoded.take_heap(*address(heap))
     longest, longest_gzipped = encoded.longest
     letter = "Q" if wide else "P"
     columns = [("COMPRESSED_DATA", f"1{letter}{'I' if codec.codec == 'PLIO_1' else 'B'}({longest})")]
@@ -322,12 +327,13 @@ def compressed(image: Header, pixels: torch.Tensor, codec: Compression, steps: Q
         columns += [("ZSCALE", "1D"), ("ZZERO", "1D")]
     if longest_gzipped is not None:
         columns.append(("GZIP_COMPRESSED_DATA", f"1{letter}B({longest_gzipped})"))
-    header = _table_header(len(rows) // encoded.count, encoded.count, len(heap), len(columns))
+    header = _table_header(len(rows) // encoded.count, encoded.count, encoded.heap_bytes, len(columns))
     for i, (name, tform) in enumerate(columns, 1):
         header[f"TTYPE{i}"], header[f"TFORM{i}"] = name, tform
     for card in compressed_header(image, tile, codec, steps, seed, encoded.has_blank):
         header.append(card)
-    return _Bytes(header, [rows, heap], len(rows) + len(heap))
+    heap = [streams[start : start + size] for start, size in encoded.pieces]
+    return _Bytes(header, [rows, *heap], len(rows) + encoded.heap_bytes)
 
 
 def _seed_of(tile: torch.Tensor) -> int:
@@ -354,7 +360,7 @@ def _table_header(row_bytes: int, rows: int, heap_bytes: int, columns: int) -> H
     )
 
 
-def _table(columns: Mapping[str, Any], given: Header, ext_name: str | None) -> _Unit:
+def _table(columns: Mapping[str, Any], given: Header, ext_name: str | None) -> Unit:
     tensors = {name: _column_tensor(name, column) for name, column in columns.items()}
     _check_names(tensors)
     lengths = {name: tensor.shape[0] for name, tensor in tensors.items()}
@@ -370,7 +376,7 @@ def _table(columns: Mapping[str, Any], given: Header, ext_name: str | None) -> _
     for card in cards:
         header.append(card)
     _take_over(header, rest, ext_name)
-    return _Unit(header, list(tensors.values()), row_bytes * rows)
+    return Unit(header, list(tensors.values()), row_bytes * rows)
 
 
 def _column_tensor(name: str, column: Any) -> torch.Tensor:
@@ -493,17 +499,31 @@ def _check_text(name: str, tensor: torch.Tensor) -> None:
 # ---------------------------------------------------------------------------- checksums
 
 
-def _add_checksums(unit: _Unit) -> None:
-    """DATASUM and CHECKSUM: 32-bit sums in ones' complement (appendix J)."""
-    data = 0
-    position = 0
+def with_checksums(unit: Unit) -> Unit:
+    """The unit, with DATASUM and CHECKSUM: 32-bit sums in ones' complement (appendix J)."""
+    data = _data_sum(unit)
+    unit.header["DATASUM"] = str(data), "of the data"
+    unit.header["CHECKSUM"] = "0" * 16, "of this HDU"
+    unit.header["CHECKSUM"] = _encode(0xFFFFFFFF - _header_sum(unit, data))
+    return unit
+
+
+def checksums_hold(unit: Unit) -> bool:
+    """Whether DATASUM and CHECKSUM are those of this HDU."""
+    data = _data_sum(unit)
+    return str(unit.header.get("DATASUM")).strip() == str(data) and _header_sum(unit, data) == 0xFFFFFFFF
+
+
+def _data_sum(unit: Unit) -> int:
+    data = position = 0
     for piece in unit.pieces():
         data = _sum32(piece.reshape(-1), position, data)
         position += piece.numel()
-    unit.header["DATASUM"] = str(data), "of the data"
-    unit.header["CHECKSUM"] = "0" * 16, "of this HDU"
-    header = torch.frombuffer(bytearray(unit.header.to_bytes()), dtype=torch.uint8)
-    unit.header["CHECKSUM"] = _encode(0xFFFFFFFF - _sum32(header, 0, data))
+    return data
+
+
+def _header_sum(unit: Unit, data: int) -> int:
+    return _sum32(torch.frombuffer(bytearray(unit.header.to_bytes()), dtype=torch.uint8), 0, data)
 
 
 def _sum32(data: torch.Tensor, position: int, total: int) -> int:
@@ -539,14 +559,12 @@ def _encode(value: int) -> str:
 # ---------------------------------------------------------------------------- files
 
 
-def _write_whole(path: str | bytes, units: list[_Unit], overwrite: bool, checksum: bool) -> None:
+def write_whole(path: str | bytes, units: Iterable[Unit], overwrite: bool) -> None:
+    """A new file of these HDUs, made one by one; the file is there when all are, or not at all."""
     target = os.fsdecode(os.path.realpath(path))
     if target.lower().endswith((".bz2", ".z", ".zip", ".xz")):
         raise FitsUnsupported("of compressed files only .gz is written")
     mode = _existing_mode(target, overwrite)
-    if checksum:
-        for unit in units:
-            _add_checksums(unit)
     folder, name = os.path.split(target)
     temporary = os.path.join(folder, f".{name[:40]}.{secrets.token_hex(6)}.tmp")
     try:
@@ -572,9 +590,12 @@ def _write_whole(path: str | bytes, units: list[_Unit], overwrite: bool, checksu
             os.unlink(temporary)
 
 
-def _write_units(file: BinaryIO | gzip.GzipFile, units: list[_Unit]) -> None:
+def _write_units(file: BinaryIO | gzip.GzipFile, units: Iterable[Unit]) -> None:
     for unit in units:
-        file.write(unit.header.to_bytes())
+        header = unit.header.to_bytes()
+        if not isinstance(file, gzip.GzipFile):
+            reserve(file.fileno(), file.tell(), len(header) + -(-unit.size // BLOCK) * BLOCK)
+        file.write(header)
         for piece in unit.pieces():
             piece = piece.contiguous()
             file.write(as_buffer(piece))

@@ -13,8 +13,6 @@
 /* Pixels that a thread takes at a time, about, and pixels that are worth a second thread. */
 #define PIECE_PIXELS ((int64_t)1 << 17)
 #define SMALL_JOB ((int64_t)1 << 16)
-/* Bytes of a heap that are worth a second thread. */
-#define SMALL_HEAP ((int64_t)1 << 20)
 
 /* What cfitsio's encoders make of a tile: two axes, the first one that is longer than 1, and the others. */
 typedef struct {
@@ -314,12 +312,8 @@ static int encode_piece(worker *w, tf_encoded_image *encoded, int64_t piece, tf_
     }
     tf_encoded_piece *done = &encoded->piece[piece];
     done->bytes = to - streams;
-    done->streams = malloc((size_t)done->bytes);
-    if (!done->streams) {
-        trouble->outcome.what = TF_MEMORY;
-        return -1;
-    }
-    memcpy(done->streams, streams, (size_t)done->bytes);
+    done->start = __atomic_fetch_add(&encoded->bytes, done->bytes, __ATOMIC_RELAXED);
+    memcpy(encoded->streams + done->start, streams, (size_t)done->bytes);
     return 0;
 }
 
@@ -357,10 +351,6 @@ static void run_thread(void *argument)
 
 static void add_up(tf_encoded_image *encoded)
 {
-    for (int64_t i = 0; i < encoded->pieces; i++) {
-        encoded->piece[i].start = encoded->bytes;
-        encoded->bytes += encoded->piece[i].bytes;
-    }
     for (int64_t i = 0; i < encoded->count; i++) {
         const tf_encoded_tile *tile = &encoded->tiles[i];
         int64_t *longest = tile->gzipped ? &encoded->longest_gzipped : &encoded->longest;
@@ -370,20 +360,33 @@ static void add_up(tf_encoded_image *encoded)
     }
 }
 
-tf_tile_trouble tf_encode_tiles(const tf_tile_encoding *encoding, tf_encoded_image *encoded, int threads)
+static int64_t tiles_of(const tf_tiling *t)
+{
+    int64_t count = 1;
+    for (int i = 0; i < t->axes; i++)
+        count *= t->tiles[i];
+    return count;
+}
+
+size_t tf_encoding_room(const tf_tile_encoding *encoding)
+{
+    const tf_tiling *t = &encoding->tiling;
+    const shape s = shape_of(t->tile, t->axes);
+    return room_for(t, &s) * (size_t)tiles_of(t);
+}
+
+tf_tile_trouble tf_encode_tiles(const tf_tile_encoding *encoding, uint8_t *streams, tf_encoded_image *encoded,
+                                int threads)
 {
     const tf_tiling *t = &encoding->tiling;
     writing all = {.encoding = encoding, .encoded = encoded};
-    int64_t pixels = 1;
+    const int64_t pixels = (int64_t)shape_of(t->tile, t->axes).pixels;
 
     memset(encoded, 0, sizeof *encoded);
-    encoded->count = 1;
+    encoded->streams = streams;
+    encoded->count = tiles_of(t);
     encoded->quantised = t->quantised;
     encoded->element = t->codec == TF_PLIO_1 ? 2 : 1;
-    for (int i = 0; i < t->axes; i++) {
-        pixels *= t->tile[i];
-        encoded->count *= t->tiles[i];
-    }
     encoded->at_once = least(PIECE_PIXELS / pixels, encoded->count);
     encoded->at_once += encoded->at_once == 0;
     encoded->pieces = (encoded->count + encoded->at_once - 1) / encoded->at_once;
@@ -404,8 +407,6 @@ tf_tile_trouble tf_encode_tiles(const tf_tile_encoding *encoding, tf_encoded_ima
 
 void tf_encoded_free(tf_encoded_image *encoded)
 {
-    for (int64_t i = 0; encoded->piece && i < encoded->pieces; i++)
-        free(encoded->piece[i].streams);
     free(encoded->piece);
     free(encoded->tiles);
     memset(encoded, 0, sizeof *encoded);
@@ -453,28 +454,4 @@ void tf_put_rows(const tf_encoded_image *encoded, int wide, uint8_t *rows)
             rows = put_descriptor(rows, wide, tile->gzipped ? tile->bytes : 0, offset);
         offset += tile->bytes;
     }
-}
-
-typedef struct {
-    tf_encoded_image *encoded;
-    uint8_t *heap;
-    tf_pieces pieces;
-} copying;
-
-static void copy_pieces(void *argument)
-{
-    copying *c = argument;
-    int64_t i;
-    while ((i = tf_next_piece(&c->pieces)) >= 0) {
-        tf_encoded_piece *piece = &c->encoded->piece[i];
-        memcpy(c->heap + piece->start, piece->streams, (size_t)piece->bytes);
-        free(piece->streams);
-        piece->streams = NULL;
-    }
-}
-
-void tf_take_heap(tf_encoded_image *encoded, uint8_t *heap, int threads)
-{
-    copying c = {encoded, heap, {0, encoded->pieces}};
-    tf_parallel(copy_pieces, &c, encoded->bytes < SMALL_HEAP ? 1 : (int)least(threads, encoded->pieces));
 }

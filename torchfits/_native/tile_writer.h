@@ -23,32 +23,35 @@ typedef struct {
     double scale, zero;
 } tf_encoded_tile;
 
-/* The streams of some tiles, one behind the other. */
+/* Where the streams of some tiles are, one behind the other. */
 typedef struct {
-    uint8_t *streams;
-    int64_t bytes, start; /* start: in the heap */
+    int64_t start, bytes;
 } tf_encoded_piece;
 
 typedef struct {
     int64_t count;
     tf_encoded_tile *tiles;
     int64_t pieces, at_once; /* tiles of a piece */
-    tf_encoded_piece *piece;
+    tf_encoded_piece *piece; /* in their order, which is not that of their places */
+    uint8_t *streams;
     int64_t element; /* bytes of an element of COMPRESSED_DATA */
     int quantised;
     int64_t bytes, gzipped, blank; /* of them all */
     int64_t longest, longest_gzipped;
 } tf_encoded_image;
 
-/* Nothing is wrong where outcome is TF_DONE and reason NULL. What is encoded is to be freed in any case. */
-tf_tile_trouble tf_encode_tiles(const tf_tile_encoding *encoding, tf_encoded_image *encoded, int threads);
+/* The bytes that the streams can take at most. */
+size_t tf_encoding_room(const tf_tile_encoding *encoding);
+
+/* The streams go to memory of so many bytes, of which those that are needed are touched. Nothing is wrong where outcome
+ * is TF_DONE and reason NULL. What is encoded is to be freed in any case. */
+tf_tile_trouble tf_encode_tiles(const tf_tile_encoding *encoding, uint8_t *streams, tf_encoded_image *encoded,
+                                int threads);
 void tf_encoded_free(tf_encoded_image *encoded);
 
 /* Bytes of a row: descriptors, P or (wide) Q, in COMPRESSED_DATA; ZSCALE and ZZERO, where quantised; descriptors in
  * GZIP_COMPRESSED_DATA, where there is something in it. */
 int64_t tf_encoded_row_bytes(const tf_encoded_image *encoded, int wide);
 void tf_put_rows(const tf_encoded_image *encoded, int wide, uint8_t *rows);
-/* Moves the streams, encoded->bytes of them, to the heap. */
-void tf_take_heap(tf_encoded_image *encoded, uint8_t *heap, int threads);
 
 #endif

@@ -93,7 +93,7 @@ int64_t tf_tile_pixels(const tf_tiling *t, int64_t number)
 /* Length of a row of a tile, to cfitsio's coders: of the fastest axis that is longer than 1. */
 static int64_t tile_columns(const tf_tiling *t, int64_t number)
 {
-    int64_t place[TF_TILE_AXES], sides[TF_TILE_AXES];
+    int64_t place[TF_TILE_AXES], sides[TF_TILE_AXES] = {1};
     int axis = t->axes - 1;
     tf_tile_sides(t, number, place, sides);
     while (axis > 0 && sides[axis] == 1)
