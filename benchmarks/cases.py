@@ -61,6 +61,16 @@ def compressed(dtype: str, side: int, codec: str, **options: Any) -> Callable[[P
     return make
 
 
+def sky(dtype: str) -> Callable[[Path], Files]:
+    """What is to be written, as a plain image."""
+
+    def make(path: Path) -> Files:
+        fits.writeto(path, (30 * noise(4096, 4096) + 1000).astype(dtype))
+        return str(path)
+
+    return make
+
+
 def mask(path: Path) -> Files:
     """What masks are like: a few hundred bits set, here and there in runs."""
     pixels = np.zeros((2048, 2048), "i2")
@@ -173,6 +183,8 @@ CASES = {
     ),
     "plio": Case("PLIO_1 mask 2048²", "compressed", mask),
     "rice_cutouts": Case("200 cutouts 128² of RICE_1 int16", "tile_cutouts", RICE),
+    "write_rice": Case("writing RICE_1 int16 4096²", "write_rice", sky("i2")),
+    "write_f32": Case("writing RICE_1 float32 4096², quantized", "write_quantized", sky("f4")),
     "table": Case("8 columns, 1M rows", "table", catalogue),
     "columns": Case("3 of the 8 columns", "columns", catalogue),
     "slice": Case("rows 500,000 to 600,000", "slice", catalogue),

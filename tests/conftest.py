@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -62,3 +63,30 @@ def corpus_root() -> Path | None:
     if os.environ.get(REQUIRE_VARIABLE):
         raise pytest.UsageError(f"the corpus is required ({REQUIRE_VARIABLE}) but {root} does not hold it")
     return None
+
+
+@pytest.fixture
+def run(capfd):
+    """Run the command in this process: (status, stdout, stderr)."""
+
+    from torchfits.cli import main
+
+    def call(*args):
+        capfd.readouterr()
+        status = main([str(arg) for arg in args])
+        return status, *capfd.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def fails(run):
+    """Run a command that must fail; returns its one line."""
+
+    def call(*args, status=1):
+        got, _, err = run(*args)
+        assert got == status, err
+        assert re.fullmatch("torchfits: error: .+\n", err), err
+        return err
+
+    return call

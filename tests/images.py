@@ -257,3 +257,12 @@ def run_child(script: str, *arguments: object, timeout: float = 120) -> str:
     done = in_child(script, *arguments, timeout=timeout)
     assert done.returncode == 0, f"ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout
+
+
+def verify(path: object) -> None:
+    """fitsverify, in a child, finds no error and no warning."""
+    # of some faults it would tell without end
+    bounded = 'timeout 60 fitsverify "$1" 2>&1 | head -c 100000'
+    result = subprocess.run(["sh", "-c", bounded, "sh", path], stdout=subprocess.PIPE, check=False)
+    report = result.stdout.decode("latin-1")
+    assert "found 0 warning(s) and 0 error(s)" in report, report

@@ -7,7 +7,6 @@ pipes, signals, missing packages) is run as ``python -m torchfits``.
 import io
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -21,38 +20,13 @@ from astropy.io import fits
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from torchfits.cli import main, parse_hdu, parse_section, parse_slice
+from torchfits.cli import parse_hdu, parse_section, parse_slice
 
 
 def child(*args, **kwargs):
     return subprocess.run(
         [sys.executable, "-m", "torchfits", *map(str, args)], capture_output=True, timeout=60, **kwargs
     )
-
-
-@pytest.fixture
-def run(capfd):
-    """Run the command in this process: (status, stdout, stderr)."""
-
-    def call(*args):
-        capfd.readouterr()
-        status = main([str(arg) for arg in args])
-        return status, *capfd.readouterr()
-
-    return call
-
-
-@pytest.fixture
-def fails(run):
-    """Run a command that must fail; returns its one line."""
-
-    def call(*args, status=1):
-        got, _, err = run(*args)
-        assert got == status, err
-        assert re.fullmatch("torchfits: error: .+\n", err), err
-        return err
-
-    return call
 
 
 @pytest.fixture

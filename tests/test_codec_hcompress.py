@@ -187,8 +187,12 @@ def astropy_codec(shape, bytepix: int, scale: int = 0, smooth: bool = False) -> 
     return HCompress1(scale=scale, smooth=smooth, bytepix=bytepix, nx=shape[0], ny=shape[1])
 
 
-def encoded(pixels: np.ndarray, bytepix: int = 4, scale: int = 0) -> bytes:
+def encoded(pixels: np.ndarray, bytepix: int = 8, scale: int = 0) -> bytes:
     return bytes(astropy_codec(pixels.shape, bytepix, scale).encode(pixels))
+
+
+def ours(pixels: np.ndarray, scale: int = 0) -> bytes:
+    return hcompress_encode(pixels.tobytes(), *pixels.shape, scale)
 
 
 def decoded(stream: bytes, shape: tuple[int, int], smooth: bool = False) -> np.ndarray:
@@ -196,7 +200,7 @@ def decoded(stream: bytes, shape: tuple[int, int], smooth: bool = False) -> np.n
 
 
 def expected(stream: bytes, shape, bytepix: int, smooth: bool = False) -> np.ndarray:
-    return astropy_codec(shape, bytepix, smooth=smooth).decode(stream).reshape(shape)
+    return astropy_codec(shape, bytepix, smooth=smooth).decode(np.frombuffer(stream, "u1")).reshape(shape)
 
 
 # ---------------------------------------------------------------------------- decoding
@@ -209,19 +213,19 @@ def test_all_sides(side, variant):
         pixels = image(KINDS[i % 5], shape)
         stream = encoded(pixels)
         assert np.array_equal(decoded(stream, shape), pixels)
-        assert hcompress_encode(pixels, *shape) == stream
+        assert ours(pixels) == stream
 
 
 @pytest.mark.parametrize("smooth", [False, True])
 @pytest.mark.parametrize("scale", [0, 1, 2, 7, 64, 1001])
-@pytest.mark.parametrize("bytepix", [2, 4])
+@pytest.mark.parametrize("bytepix", [4, 8])
 @pytest.mark.parametrize("kind", KINDS)
 def test_scales_and_smoothing(variant, kind, bytepix, scale, smooth):
     for shape in ((4, 4), (5, 7), (16, 100), (33, 31), (61, 40)):
         pixels = image(kind, shape, most=3000 if scale > 1 else 32767)
         stream = encoded(pixels, bytepix, scale)
         assert np.array_equal(decoded(stream, shape, smooth), expected(stream, shape, bytepix, smooth))
-        assert hcompress_encode(pixels, *shape, scale) == stream
+        assert ours(pixels, scale) == stream
 
 
 @pytest.mark.parametrize("most", [2**20, 2**24, 2**29, 2**31 - 1])
@@ -231,7 +235,7 @@ def test_wide_numbers(variant, kind, most):
         pixels = image(kind, shape, most=most)
         stream = encoded(pixels)
         assert np.array_equal(decoded(stream, shape), pixels)
-        assert hcompress_encode(pixels, *shape) == stream
+        assert ours(pixels) == stream
 
 
 @settings(max_examples=60, deadline=None)
@@ -244,7 +248,7 @@ def test_wide_numbers(variant, kind, most):
 )
 def test_round_trips_as_the_slow_decoder_has_them(shape, kind, bits, scale, seed):
     pixels = image(kind, shape, seed, 2.0**bits - 1)
-    stream = hcompress_encode(pixels, *shape, scale)
+    stream = ours(pixels, scale)
     for name in _direct.variants():
         _direct.use_variant(name)
         found = decoded(stream + b"more", shape)
@@ -260,7 +264,9 @@ def test_round_trips_as_the_slow_decoder_has_them(shape, kind, bits, scale, seed
 @pytest.mark.parametrize("options", [[], ["-s", "2.5"], ["-s", "-20"]])
 def test_what_fpack_writes(tmp_path, variant, dtype, options):
     plain, packed, back = (tmp_path / name for name in ("plain.fits", "packed.fits", "back.fits"))
-    pixels = (image("noise", (50, 70)) + (100 if dtype == "u1" else 0)).clip(0 if dtype == "u1" else -999, 255)
+    pixels = image("noise", (50, 70)) + 5
+    if dtype == "u1":  # funpack breaks down at bytes that leave their range
+        pixels = pixels.clip(-50, 50) + 128
     fits.PrimaryHDU(pixels.astype(dtype)).writeto(plain)
     subprocess.run(["fpack", "-h", *options, "-O", packed, plain], check=True)
     subprocess.run(["funpack", "-O", back, packed], check=True)
@@ -275,7 +281,7 @@ def test_what_fpack_writes(tmp_path, variant, dtype, options):
     starts = np.cumsum([0] + [shape[0] for shape in shapes])
     for y, stream, shape in zip(starts, streams, shapes, strict=False):
         (scale,) = struct.unpack(">i", stream[10:14])
-        assert hcompress_encode(np.ascontiguousarray(pixels[y : y + shape[0]], np.int32), *shape, scale) == stream
+        assert ours(pixels[y : y + shape[0]], scale) == stream
 
 
 def test_sides_in_the_other_order():
@@ -331,8 +337,9 @@ def test_pixels_of_another_size_are_not_encoded():
 
 
 def judged(stream: bytes, shape: tuple[int, int]) -> np.ndarray | None:
-    """What every variant makes of the stream, compared with the slow decoder and with the guard before cfitsio."""
-    sound = check_tiles("HCOMPRESS_1", stream, [0], [len(stream)], [shape[0] * shape[1]], [shape[1]], bytepix=8) is None
+    """What every variant makes of the stream; the slow decoder and the guard before cfitsio agree."""
+    tile = [0], [len(stream)], [shape[0] * shape[1]], [shape[1]]
+    sound = check_tiles("HCOMPRESS_1", stream, *tile, bytepix=8) is None
     found = []
     for name in _direct.variants():
         _direct.use_variant(name)
@@ -354,7 +361,7 @@ def test_damaged_streams_are_judged_as_the_slow_decoder_does():
     streams = [(image(kind, (9, 14)), scale) for kind in KINDS for scale in (0, 5)]
     for _ in range(400):
         pixels, scale = rng.choice(streams)
-        stream = bytearray(hcompress_encode(pixels, *pixels.shape, scale))
+        stream = bytearray(ours(pixels, scale))
         for _ in range(rng.choice((1, 1, 2, 5))):
             at = rng.randrange(10, len(stream))
             stream[at] = rng.choice((stream[at] ^ 1 << rng.randrange(8), 0, 255, rng.randrange(256)))
@@ -366,14 +373,15 @@ def test_random_bytes_are_judged_as_the_slow_decoder_does():
     rng, verdicts = random.Random(4), set()
     for _ in range(2000):
         shape = rng.randrange(2, 9), rng.randrange(2, 9)
-        head = header(*shape, bytes(rng.randrange(3) for _ in range(3)), rng.randrange(4), rng.randrange(-99, 99))
+        planes = bytes(rng.randrange(3) for _ in range(3))
+        head = header(*shape, planes, rng.randrange(4), rng.randrange(-99, 99))
         verdicts.add(judged(head + rng.randbytes(rng.randrange(60)), shape) is None)
     assert verdicts == {False, True}
 
 
 def test_every_truncation_is_noticed():
     pixels = image("noise", (8, 33))
-    stream = hcompress_encode(pixels, *pixels.shape)
+    stream = ours(pixels)
     for n in range(len(stream)):
         with pytest.raises(ValueError, match=CUT):
             decoded(stream[:n], pixels.shape)

@@ -1,4 +1,4 @@
-"""RICE_1 streams: what cfitsio and a slow codec make of numbers and of streams is what each variant makes; and bad ones."""
+"""RICE_1: each variant makes of numbers and streams what cfitsio and a slow codec make; bad streams."""
 
 from __future__ import annotations
 
@@ -60,10 +60,8 @@ KINDS = ["flat", "ramp", "calm", "noise", "wild", "waves", "spikes", "rare", "st
 
 
 def cfitsio_encode(numbers: np.ndarray, block: int) -> bytes:
-    width = numbers.itemsize
-    return bytes(
-        Rice1(blocksize=block, bytepix=width, tilesize=numbers.size).encode(numbers.view(f"i{width}"))
-    )
+    codec = Rice1(blocksize=block, bytepix=numbers.itemsize, tilesize=numbers.size)
+    return bytes(codec.encode(numbers.view(f"i{numbers.itemsize}")))
 
 
 # ---------------------------------------------------------------------------- encoding
@@ -104,7 +102,7 @@ def test_a_leap_in_a_long_block_where_cfitsio_breaks_down():
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_means_at_which_one_more_bit_is_plain(width):
-    """Blocks, whole and short, whose codes sum up to just what is, and is not, enough for one plain bit more."""
+    """Blocks, whole and short, whose codes sum up to just what is enough for one plain bit more, or not."""
     for n, plain in itertools.product((1, 2, 5, 31, 32), range(8 * width - 1)):
         for more in range(-2, 3):
             total = n * 2 ** (plain + 1) + n // 2 + 1 + more
@@ -147,7 +145,7 @@ def test_funpack_reads_what_is_encoded(tmp_path):
 @pytest.mark.parametrize("width", WIDTHS)
 def test_decodes_what_cfitsio_encodes(width, kind):
     for n, block in itertools.product(LENGTHS, BLOCKS):
-        for count in range(1, RICE_TOGETHER + 1):
+        for count in (1, 2, RICE_TOGETHER):
             tiles = [numbers_of(kind, width, n, seed) for seed in range(count)]
             streams = [cfitsio_encode(tile, block) for tile in tiles]
             assert rice_decode(streams, n, width, block) == [tile.tobytes() for tile in tiles], (n, block)

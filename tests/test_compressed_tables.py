@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import random
 import struct
 import subprocess
 import sys
@@ -26,7 +25,7 @@ from tables import (
     random_table,
     slow_table,
 )
-from ztables import compress, funpack, rice_encode, uncompress
+from ztables import compress, funpack, uncompress
 from ztables import fpack as run_fpack
 
 import torchfits
@@ -409,7 +408,7 @@ ARRAYS = {
     "before the heap": (setting(1, 3, 1, -1), "row 3: the descriptor .* outside the heap"),
     "a stream of less than nothing": (setting(1, 3, 0, -1), "row 3: the descriptor .* outside the heap"),
     "a stream of 2^62 bytes": (setting(1, 3, 0, 2**62), "row 3: the descriptor .* outside the heap"),
-    "a stream cut": (setting(1, 3, 0, 7), "row 3: the .* stream ends"),
+    "a stream cut": (setting(1, 3, 0, 7), "row 3: the .* stream (ends|is damaged or cut short)"),
     "no stream": (setting(1, 3, 0, 0), "row 3: 100 elements in a stream of 0 bytes"),
     "less than nothing": (setting(0, 3, 0, -1), "row 3: -1 elements"),
     "too many": (setting(0, 3, 0, 2**31 - 1), "row 3: 2147483647 elements in a stream of"),

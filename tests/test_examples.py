@@ -132,7 +132,10 @@ def test_writing(folder):
         assert f["CATALOG"].columns.names == ["TARGET_ID", "RA", "DEC"]
 
 
-@pytest.mark.parametrize("page", [README, README.parent / "docs" / "tables.md"], ids=lambda page: page.name)
+PAGES = [README, *(README.parent / "docs" / name for name in ("tables.md", "compression.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_examples_of_the_pages_run(folder, page):
     """Every python block of a page, one after the other, in one namespace."""
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)

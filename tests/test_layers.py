@@ -24,7 +24,7 @@ LAYERS = [
     ["image", "table"],
     ["groups"],
     ["hdulist"],
-    ["batch"],
+    ["batch", "packing"],
     ["__init__"],
     ["cli"],
     ["__main__"],

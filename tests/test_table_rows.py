@@ -31,6 +31,7 @@ from tables import (
 
 import torchfits
 from torchfits import FitsFormatError, FitsUnsupported, FitsWarning, SectionError
+from torchfits._direct import passed_rows
 
 pytestmark = pytest.mark.native
 FIELDS = [
@@ -141,6 +142,53 @@ BAD_ROWS = {
     "a slice of texts": (slice("a", "b"), "row|slice|int|section"),
     "a slice of reals": (slice(0.0, 3.0), "row|slice|int|section"),
 }
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory):
+    """5 million rows, whose numbers take three digits of the order that lists are brought into."""
+    path, n = tmp_path_factory.mktemp("long") / "t.fits", 5_000_000
+    rows = np.zeros(n, dtype=[("T3", "S3")])
+    rows["T3"].view("u1").reshape(n, 3)[:] = np.random.default_rng(3).integers(65, 91, (n, 3))
+    fits.BinTableHDU(rows).writeto(path)
+    return path, torch.from_numpy(rows["T3"].view("u1").reshape(n, 3))
+
+
+@pytest.mark.parametrize("count", [2, 5000, 300_000])
+@pytest.mark.parametrize("mmap", [True, False])
+def test_many_rows_in_no_order(long, count, mmap):
+    path, expected = long
+    rows = torch.randint(0, len(expected), (count,), generator=torch.Generator().manual_seed(count))
+    with torchfits.open(path, cache=False, mmap=mmap) as file:
+        for _ in range(2):  # by reading, then maybe from a mapping
+            assert_equal_bits(file[1].read_table(rows=rows)["T3"], expected[rows])
+
+
+@pytest.mark.parametrize("mmap", [True, False])
+def test_texts_of_every_width(tmp_path, mmap):
+    widths = range(1, 36)
+    rows = np.zeros(3001, dtype=[(f"T{width}", f"S{width}") for width in widths])
+    raw = np.random.default_rng(4).integers(65, 91, (len(rows), rows.dtype.itemsize), dtype="u1")
+    rows = raw.view(rows.dtype)[:, 0]
+    fits.BinTableHDU(rows).writeto(tmp_path / "t.fits")
+    picks = torch.tensor([2999, 5, 5, 1024, 0])
+    with torchfits.open(tmp_path / "t.fits", cache=False, mmap=mmap) as file:
+        for asked in (slice(None), slice(7, None, 13), picks, slice(None)):
+            found = file[1].read_table(rows=asked)
+            for name in rows.dtype.names:
+                at = rows.dtype.fields[name][1]
+                expected = raw[:, at : at + int(name[1:])][
+                    asked if isinstance(asked, slice) else picks.numpy()
+                ]
+                assert_equal_bits(found[name], torch.from_numpy(expected.copy()))
+
+
+@given(st.binary(max_size=200).map(lambda raw: bytes(byte % 7 == 0 for byte in raw)))
+def test_the_rows_that_pass(keep):
+    expected = [i for i, each in enumerate(keep) if each]
+    bytes_, found = torch.tensor(list(keep) or [0], dtype=torch.uint8), torch.full((len(keep) + 1,), -1)
+    passed_rows(bytes_.data_ptr(), len(keep), found.data_ptr(), len(expected))
+    assert found.tolist() == expected + [-1] * (len(keep) + 1 - len(expected))
 
 
 @pytest.mark.parametrize("name", BAD_ROWS)

@@ -34,8 +34,8 @@ def _run(*command: object) -> subprocess.CompletedProcess:
         ) from None
 
 
-def fpack(path, to):
-    done = _run("fpack", "-table", "-O", to, path)
+def fpack(path, to, *options):
+    done = _run("fpack", *(options or ["-table"]), "-O", to, path)
     assert done.returncode == 0, done.stderr
     return to
 

@@ -8,6 +8,7 @@ from torchfits.cache import (
     tile_cache_info,
     tile_cache_limit,
 )
+from torchfits.compression import Gzip1, Gzip2, Hcompress1, Plio1, Quantize, Rice1
 from torchfits.errors import (
     FilterError,
     FitsError,
@@ -44,11 +45,17 @@ __all__ = [
     "FitsUnsupported",
     "FitsWarning",
     "GroupsHDU",
+    "Gzip1",
+    "Gzip2",
     "HDUList",
+    "Hcompress1",
     "HduMissing",
     "Header",
     "ImageHDU",
     "KeywordMissing",
+    "Plio1",
+    "Quantize",
+    "Rice1",
     "SectionError",
     "TableHDU",
     "cache_clear",

@@ -6,11 +6,11 @@ RICE_TOGETHER = TF_RICE_TOGETHER
 
 
 def rice_decode(list streams not None, uint64_t count, int width, uint64_t block=32):
-    """The `count` numbers of each of up to RICE_TOGETHER streams, `width` bytes each, in the host's byte order.
+    """The `count` numbers of each of up to RICE_TOGETHER streams, `width` bytes each and the host's.
 
     Raises:
-        ValueError: A stream is damaged; says how, as the end of a sentence that begins with 'the stream '. Its
-            `stream` is the index of that one.
+        ValueError: A stream is damaged; says how, as the end of a sentence that begins with 'the stream '.
+            Its `stream` is the index of that one.
 
     >>> rice_decode([b"\\x07\\0"], 3, 1)
     [bytearray(b'\\x07\\x07\\x07')]
@@ -51,7 +51,7 @@ cdef _damaged(how, int which):
 
 
 def rice_encode(const unsigned char[::1] numbers not None, int width, uint64_t block=32):
-    """The RICE_1 stream of numbers of `width` bytes in the host's byte order, as cfitsio writes it.
+    """The RICE_1 stream of numbers of `width` bytes, the host's, as cfitsio writes it.
 
     >>> rice_encode(b"\\x07\\x07\\x07", 1)
     b'\\x07\\x00'
@@ -206,6 +206,9 @@ cdef bytes _reordered(void (*order)(const uint8_t *, size_t, int, uint8_t *) noe
     return reordered
 
 
+# ---------------------------------------------------------------------------- HCOMPRESS_1 and PLIO_1
+
+
 cdef _check_sides(uint64_t rows, uint64_t columns):
     if rows < 2 or columns < 2 or rows > <uint64_t>INT32_MAX // columns:
         raise ValueError("has sides that HCOMPRESS_1 does not do")
@@ -217,7 +220,8 @@ def hcompress_decode(
     """The pixels of an HCOMPRESS_1 stream, int32 in the byte order of the host.
 
     Raises:
-        ValueError: The stream is damaged; says how, as the end of a sentence that begins with 'the compressed tile '.
+        ValueError: The stream is damaged; says how, as the end of a sentence that begins with 'the compressed
+            tile '.
 
     >>> hcompress_decode(hcompress_encode(b"\\1\\0\\0\\0" * 4, 2, 2), 2, 2) == b"\\1\\0\\0\\0" * 4
     True
@@ -240,7 +244,7 @@ def hcompress_decode(
 
 
 def hcompress_encode(const unsigned char[::1] pixels not None, uint64_t rows, uint64_t columns, int scale=0):
-    """The HCOMPRESS_1 stream of a tile of int32 pixels in the byte order of the host, byte for byte cfitsio's."""
+    """The HCOMPRESS_1 stream of a tile of int32 pixels in the byte order of the host; cfitsio's bytes."""
     _check_sides(rows, columns)
     if <uint64_t>pixels.shape[0] != 4 * rows * columns:
         raise ValueError(f"{pixels.shape[0]} bytes for {rows} x {columns} pixels")
@@ -264,7 +268,8 @@ def plio_decode(const unsigned char[::1] stream not None, size_t count):
     """The `count` pixels of a PLIO_1 line list, int32 in the byte order of the host.
 
     Raises:
-        ValueError: The list is damaged; says how, as the end of a sentence that begins with 'the compressed tile '.
+        ValueError: The list is damaged; says how, as the end of a sentence that begins with 'the compressed
+            tile '.
     """
     cdef const uint8_t *c_stream = &stream[0] if stream.shape[0] else NULL
     cdef size_t size = stream.shape[0]
@@ -279,7 +284,7 @@ def plio_decode(const unsigned char[::1] stream not None, size_t count):
 
 
 def plio_encode(const unsigned char[::1] pixels not None):
-    """The PLIO_1 line list of int32 pixels in the byte order of the host; ValueError unless all are 0 to 2^24 - 1.
+    """The PLIO_1 line list of int32 pixels, 0 to 2^24 - 1, in the byte order of the host; else ValueError.
 
     >>> plio_decode(plio_encode(b"\\1\\0\\0\\0"), 1)
     bytearray(b'\\x01\\x00\\x00\\x00')
@@ -325,7 +330,7 @@ def dequantise(
     int64_t zdither0=1,
     int64_t tile=0,
 ):
-    """Reals of the host, float or (wide) double, from int32 numbers of the host: a tile's, which is row `tile`.
+    """Reals of the host, float or (wide) double, from int32 numbers of the host: those of one tile.
 
     Method is 0 for NO_DITHER, 1 and 2 for SUBTRACTIVE_DITHER_1 and _2; the number `blank` gives NaN.
 
@@ -357,7 +362,7 @@ def quantise(
     int64_t zdither0=1,
     int64_t tile=0,
 ):
-    """The int32 numbers for a tile of float or (wide) double, and their scale and zero; None where it has none.
+    """The int32 numbers for a tile of float or (wide) double, their scale and zero; None where it has none.
 
     >>> quantise(bytes(4 * 100), False, 10, 4.0, 1) is None
     True
@@ -376,5 +381,7 @@ def quantise(
     cdef int failed
     memset(&guess, 0, sizeof(guess))
     with nogil:
-        failed = tf_quantise(&q, level, c_given, wide, columns, n // columns, &guess, c_scratch, <int32_t *>to)
+        failed = tf_quantise(
+            &q, level, c_given, wide, columns, n // columns, &guess, c_scratch, <int32_t *>to
+        )
     return None if failed else (numbers, q.scale, q.zero)

@@ -12,6 +12,8 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from libc.errno cimport errno as c_errno
 from libc.stdint cimport INT32_MAX, INT64_MAX, int32_t, int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy, memset
+from libc.stdint cimport INT32_MAX, int64_t, uint8_t, uint64_t
+from libc.string cimport memcmp, memcpy, memset
 from posix.unistd cimport close as c_close
 
 from torchfits._kernels cimport (
@@ -58,12 +60,15 @@ from torchfits._kernels cimport (
     TF_IN_VALUES,
     TF_MEMORY,
     TF_NO_HEAD,
+    TF_NO_TABLE_KEYWORD,
     TF_NUMBERS,
+    TF_ODD_CARD,
     TF_REGULAR,
     TF_REMOVED,
     TF_RICE_TOGETHER,
     TF_SPECIAL,
     TF_SYSTEM,
+    TF_TABLE_KEYWORDS,
     TF_TYPES,
     TF_U16,
     TF_U32,
@@ -89,6 +94,11 @@ from torchfits._kernels cimport (
     tf_deflater,
     tf_deflater_free,
     tf_deflater_new,
+    tf_encode_tiles,
+    tf_encoded_free,
+    tf_encoded_image,
+    tf_encoded_row_bytes,
+    tf_encoding_room,
     tf_end_texts,
     tf_files,
     tf_filter,
@@ -135,6 +145,7 @@ from torchfits._kernels cimport (
     tf_plio_room,
     tf_pread,
     tf_processor_quota,
+    tf_reserve,
     tf_read_cards,
     tf_read_cutouts,
     tf_read_heap,
@@ -162,6 +173,9 @@ from torchfits._kernels cimport (
     tf_source,
     tf_stack,
     tf_stream,
+    tf_table_keyword,
+    tf_table_keyword_name,
+    tf_table_keyword_of,
     tf_texts,
     tf_type,
     tf_unmap,
@@ -196,7 +210,9 @@ from torchfits._kernels cimport (
     tf_tile_cache_shrink,
     tf_tile_windows,
     tf_tile_keeping,
+    tf_put_rows,
     tf_read_tiles,
+    tf_tile_encoding,
     tf_fill,
 )
 
@@ -240,6 +256,12 @@ def use_variant(str name not None):
 def processor_quota():
     """How many processors the control group of this process may use, rounded up; 0 for no limit."""
     return tf_processor_quota()
+
+
+def reserve(int fd, int64_t start, int64_t size):
+    """Ask for the room of bytes that will be written to a file; a hint."""
+    with nogil:
+        tf_reserve(fd, start, size)
 
 
 def cast(int to_type, size_t to, int from_type, size_t from_, size_t n):
@@ -393,7 +415,7 @@ cdef class File:
             raise FitsIOError("the file was removed or replaced since it was opened")
 
     cdef bint worth_mapping(self):
-        """Whether rows one after the other are better had from a mapping than by preads.
+        """Whether rows are better had from a mapping than by preads.
 
         They are where it is there already: touching a new one for the first time takes longer. So it is made
         when rows are read once more.

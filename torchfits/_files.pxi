@@ -135,7 +135,8 @@ cdef class HduIndex:
             shape = [h.axes[k] for k in range(h.naxis - 1, -1, -1)]
             if h.kind == TF_HDU_GROUPS:  # the groups stand in the place of NAXIS1, which is 0
                 shape = [h.gcount, *shape[:-1]] if h.naxis > 1 else [h.gcount, 0]
-            image = (h.bitpix, tuple(shape or (0,)), h.scale, h.zero, h.blank if h.has_blank else None, h.pcount)
+            blank = h.blank if h.has_blank else None
+            image = (h.bitpix, tuple(shape or (0,)), h.scale, h.zero, blank, h.pcount)
         return (KINDS[h.kind], self.found[i].start, self.found[i].start + h.header_bytes, h.data_bytes,
                 h.name[:h.name_length].decode("ascii"), h.version, bool(h.compressed), bool(h.orderly), image)
 
@@ -342,19 +343,24 @@ cdef object _value(const uint8_t *card):
     return None if last == at else _number(at, last)
 
 
+cdef bint _is_printable(const uint8_t *card) noexcept:
+    """Whether a card of 80 bytes is printable ASCII."""
+    cdef int i
+    for i in range(TF_CARD):
+        if not 32 <= card[i] <= 126:
+            return False
+    return True
+
+
 def card_value(const unsigned char[::1] header not None, Py_ssize_t at):
     """The value of the card at byte `at` of a header; NotImplemented where only the parser can tell it.
 
     >>> card_value(b"NAXIS   =                    2 / axes".ljust(80), 0)
     2
     """
-    cdef int i
     if not 0 <= at <= header.shape[0] - TF_CARD:
         raise ValueError("no card there")
-    for i in range(TF_CARD):
-        if not 32 <= header[at + i] <= 126:
-            return NotImplemented
-    return _value(&header[at])
+    return _value(&header[at]) if _is_printable(&header[at]) else NotImplemented
 
 
 def read_cards(list paths not None, which, list keywords not None, int threads):

@@ -24,6 +24,7 @@ cdef extern from "_native/pixels.h" nogil:
         tf_type stored
         tf_type values
         tf_type wanted
+        int scaled
         int has_blank
     size_t tf_width(tf_type type)
     int tf_conversion_of(tf_conversion *c, int bitpix, double scale, double zero, int has_blank,
@@ -79,6 +80,111 @@ cdef extern from "_native/cutouts.h" nogil:
     tf_outcome tf_read_cutouts(const tf_source *source, const tf_conversion *conversion,
                                const tf_planes *image, const tf_windows *windows, void *to, int threads)
 
+cdef extern from "_native/tile_reader.h" nogil:
+    enum:
+        TF_TILE_AXES
+    ctypedef enum tf_codec:
+        TF_RICE_1
+        TF_GZIP_1
+        TF_GZIP_2
+        TF_PLIO_1
+        TF_HCOMPRESS_1
+        TF_NOCOMPRESS
+    ctypedef enum tf_dither_method:
+        TF_NO_DITHER
+        TF_SUBTRACTIVE_DITHER_1
+        TF_SUBTRACTIVE_DITHER_2
+    ctypedef struct tf_stream_column:
+        int64_t at
+        int wide
+        int64_t element
+    ctypedef struct tf_tile_number:
+        int64_t at
+        tf_type type
+        double same
+    ctypedef struct tf_tiling:
+        tf_codec codec
+        int rice_width
+        int smooth
+        int32_t plio_zero
+        uint64_t rice_block
+        int axes
+        int64_t *shape
+        int64_t *tile
+        int64_t *tiles
+        int64_t rows
+        int64_t row_bytes
+        int64_t heap
+        int64_t heap_bytes
+        tf_stream_column compressed
+        tf_stream_column gzipped
+        tf_stream_column uncompressed
+        tf_type uncompressed_type
+        tf_conversion conversion
+        int quantised
+        tf_tile_number scale
+        tf_tile_number zero
+        tf_tile_number blank
+        double image_scale
+        double image_zero
+        int has_blank
+        tf_dither_method method
+        int64_t zdither0
+    ctypedef struct tf_tile_trouble:
+        tf_outcome outcome
+        const char *reason
+        int64_t tile
+        int64_t offset
+    ctypedef struct tf_tile_cache:
+        pass
+    ctypedef struct tf_tile_cache_numbers:
+        int64_t hits
+        int64_t misses
+        int64_t tiles
+        size_t bytes
+    tf_tile_cache *tf_tile_cache_new()
+    void tf_tile_cache_free(tf_tile_cache *cache)
+    tf_tile_cache_numbers tf_tile_cache_info(tf_tile_cache *cache)
+    ctypedef struct tf_tile_windows:
+        const int64_t *windows
+        int64_t count
+        int64_t *step
+        int64_t *pitch
+        uint8_t *to
+    ctypedef struct tf_tile_keeping:
+        tf_tile_cache *cache
+        int64_t of
+        size_t most
+    tf_tile_trouble tf_read_tiles(const tf_tiling *tiling, const tf_source *source,
+                                  const tf_tile_windows *windows, const tf_tile_keeping *keeping, int threads)
+
+cdef extern from "_native/tile_writer.h" nogil:
+    ctypedef struct tf_tile_encoding:
+        tf_tiling tiling
+        const void *pixels
+        float quantise_level
+        int deflate_level
+        float hcompress_scale
+    ctypedef struct tf_encoded_piece:
+        int64_t start
+        int64_t bytes
+    ctypedef struct tf_encoded_image:
+        int64_t count
+        int64_t pieces
+        tf_encoded_piece *piece
+        int64_t element
+        int64_t bytes
+        int64_t gzipped
+        int64_t blank
+        int64_t longest
+        int64_t longest_gzipped
+    size_t tf_encoding_room(const tf_tile_encoding *encoding)
+    tf_tile_trouble tf_encode_tiles(const tf_tile_encoding *encoding, uint8_t *streams,
+                                    tf_encoded_image *encoded, int threads)
+    void tf_encoded_free(tf_encoded_image *encoded)
+    int64_t tf_encoded_row_bytes(const tf_encoded_image *encoded, int wide)
+    void tf_put_rows(const tf_encoded_image *encoded, int wide, uint8_t *rows)
+
 cdef extern from "_native/header_scan.h" nogil:
     enum:
         TF_CARD
@@ -108,6 +214,12 @@ cdef extern from "_native/header_scan.h" nogil:
         char name[68]
         int64_t header_bytes
         int64_t data_bytes
+    ctypedef enum tf_table_keyword:
+        TF_TABLE_KEYWORDS
+        TF_NO_TABLE_KEYWORD
+        TF_ODD_CARD
+    const char *tf_table_keyword_name(tf_table_keyword keyword)
+    tf_table_keyword tf_table_keyword_of(const uint8_t *card, int *number)
 
 cdef extern from "_native/filter.h" nogil:
     ctypedef enum tf_register_place:
@@ -220,23 +332,24 @@ cdef extern from "_native/stream.h" nogil:
 cdef extern from "_native/rice.h" nogil:
     enum: TF_RICE_TOGETHER
     uint64_t tf_rice_least(uint64_t n, int width, uint64_t block)
-    const char *tf_rice_decode(const tf_stream *streams, int count, int width, uint64_t block, void **to, uint64_t n,
-                               int *bad)
+    const char *tf_rice_decode(const tf_stream *streams, int count, int width, uint64_t block, void **to,
+                               uint64_t n, int *bad)
 
 cdef extern from "_native/rice_encode.h" nogil:
     size_t tf_rice_room(uint64_t n, int width, uint64_t block)
-    int64_t tf_rice_encode(const void *numbers, uint64_t n, int width, uint64_t block, uint8_t *to, size_t room)
+    int64_t tf_rice_encode(const void *numbers, uint64_t n, int width, uint64_t block, uint8_t *to,
+                           size_t room)
 
 cdef extern from "_native/hcompress.h" nogil:
     size_t tf_hcompress_decode_scratch(uint64_t rows, uint64_t columns)
-    const char *tf_hcompress_decode(const uint8_t *stream, size_t size, uint64_t rows, uint64_t columns, int smooth,
-                                    int32_t *to, void *scratch)
+    const char *tf_hcompress_decode(const uint8_t *stream, size_t size, uint64_t rows, uint64_t columns,
+                                    int smooth, int32_t *to, void *scratch)
 
 cdef extern from "_native/hcompress_encode.h" nogil:
     size_t tf_hcompress_encode_scratch(uint64_t rows, uint64_t columns)
     size_t tf_hcompress_room(uint64_t rows, uint64_t columns)
-    int64_t tf_hcompress_encode(const int32_t *pixels, uint64_t rows, uint64_t columns, int32_t scale, uint8_t *to,
-                                size_t room, void *scratch)
+    int64_t tf_hcompress_encode(const int32_t *pixels, uint64_t rows, uint64_t columns, int32_t scale,
+                                uint8_t *to, size_t room, void *scratch)
 
 cdef extern from "_native/plio.h" nogil:
     const char *tf_plio_decode(const uint8_t *stream, size_t size, int32_t *to, size_t n)
@@ -261,8 +374,8 @@ cdef extern from "_native/quantise.h" nogil:
         double differences[3]
     void tf_dequantise(const tf_quantisation *q, const int32_t *numbers, size_t n, int wide, void *to)
     size_t tf_quantise_scratch(int wide, size_t columns, size_t rows)
-    int tf_quantise(tf_quantisation *q, float level, const void *pixels, int wide, size_t columns, size_t rows,
-                    tf_noise_guess *guess, void *scratch, int32_t *numbers)
+    int tf_quantise(tf_quantisation *q, float level, const void *pixels, int wide, size_t columns,
+                    size_t rows, tf_noise_guess *guess, void *scratch, int32_t *numbers)
 
 cdef extern from "_native/tile_reader.h" nogil:
     enum:
@@ -407,6 +520,7 @@ cdef extern from "_native/local_file.h" nogil:
     const uint8_t *tf_map(int fd, int64_t size)
     void tf_unmap(const uint8_t *mapping, int64_t size)
     int tf_processor_quota()
+    void tf_reserve(int fd, int64_t start, int64_t size)
 
 cdef extern from "_native/memory.h" nogil:
     size_t TF_ROOM_FROM

@@ -2,6 +2,41 @@
 
 # ---------------------------------------------------------------------------- tables
 
+cdef list _TABLE_KEYWORDS = [
+    sys.intern(tf_table_keyword_name(<tf_table_keyword>i).decode()) for i in range(TF_TABLE_KEYWORDS)
+]
+
+
+def table_cards(bytes header not None):
+    """What a header says of a table: by column or axis, 0 for neither, the values by keyword without number.
+
+    None where a keyword of tables comes twice or is spelt oddly, or where only the parser can tell a value.
+
+    >>> table_cards(b"TFIELDS =                    1".ljust(80) + b"TFORM1  = 'D'".ljust(80))
+    {0: {'TFIELDS': 1}, 1: {'TFORM': 'D'}}
+    """
+    cdef const uint8_t *card = header
+    cdef const uint8_t *end = card + len(header) // TF_CARD * TF_CARD
+    cdef tf_table_keyword keyword = TF_NO_TABLE_KEYWORD
+    cdef int number = 0
+    cdef dict found = {}, of_number
+    while card < end and memcmp(card, b"END     ", 8) != 0:
+        # of a text that is carried on, only the parser knows the value
+        if keyword != TF_NO_TABLE_KEYWORD and memcmp(card, b"CONTINUE", 8) == 0:
+            return None
+        keyword = tf_table_keyword_of(card, &number)
+        if keyword == TF_ODD_CARD:
+            return None
+        if keyword != TF_NO_TABLE_KEYWORD:
+            value = _value(card) if _is_printable(card) else NotImplemented
+            of_number = found.setdefault(number, {})
+            if value is NotImplemented or _TABLE_KEYWORDS[keyword] in of_number:
+                return None
+            of_number[_TABLE_KEYWORDS[keyword]] = value
+        card += TF_CARD
+    return found
+
+
 # what a cell of a table holds
 NUMBERS = TF_NUMBERS
 LOGICALS = TF_LOGICALS
@@ -90,8 +125,11 @@ def read_rows(where, int64_t start, int64_t row_bytes, int64_t all_rows, rows, l
     cdef _Rows asked
     cdef _Fields f
     cdef tf_outcome outcome
-    if mmap and isinstance(where, File) and isinstance(rows, range):
-        mmap = (<File>where).worth_mapping()
+    cdef bint is_long
+    if mmap and isinstance(where, File):
+        # a long list touches most pages, and would take a pread for every few rows
+        is_long = not isinstance(rows, range) and <double>TF_GAP * rows[1] > <double>all_rows * row_bytes
+        mmap = (<File>where).worth_mapping() or is_long
     asked = _Rows(where, start, row_bytes, all_rows, rows, mmap)
     f = _Fields(fields, row_bytes, asked.rows.count)
     with nogil:

@@ -13,14 +13,14 @@ cdef class Tiling:
 
     Args:
         codec: ZCMPTYPE.
-        options: (BYTEPIX and BLOCKSIZE of RICE_1, SMOOTH of HCOMPRESS_1, what PLIO_1 adds to the stored numbers).
+        options: (BYTEPIX and BLOCKSIZE of RICE_1, SMOOTH of HCOMPRESS_1, what PLIO_1 adds to stored numbers).
         shape, tile: In tensor order.
         table: (offset of the first row, bytes of a row, rows, offset of the heap, its bytes).
-        columns: (offset in the row, whether it is Q, bytes of an element) of COMPRESSED_DATA, GZIP_COMPRESSED_DATA
-            and UNCOMPRESSED_DATA, or None; and of `TYPES`, that of the elements of the last one.
+        columns: (offset in the row, whether it is Q, bytes of an element) of COMPRESSED_DATA,
+            GZIP_COMPRESSED_DATA and UNCOMPRESSED_DATA, or None; of `TYPES`, that of the last one's elements.
         conversion: From the stored numbers, or from those that quantised ones stand for.
-        quantisation: None where the pixels are not quantised; (ZQUANTIZ, ZDITHER0, BSCALE, BZERO, ZSCALE, ZZERO,
-            ZBLANK), of which the last three are (offset in the row or -1, of `TYPES`, the value for all tiles), and
+        quantisation: None where the pixels are not quantised; else ZQUANTIZ, ZDITHER0, BSCALE, BZERO, ZSCALE,
+            ZZERO, ZBLANK. The last three are (offset in the row or -1, of `TYPES`, the value for all tiles);
             ZBLANK may be None.
     """
 
@@ -28,23 +28,12 @@ cdef class Tiling:
 
     def __cinit__(self, str codec not None, options, shape, tile, table, columns,
                   Conversion conversion not None, quantisation):
-        cdef int i
-        cdef int64_t rows, pixels = 1, tiles = 1
+        cdef int64_t rows, tiles
         self.t.codec = <tf_codec><int>_CODECS[codec]
         self.t.rice_width, self.t.rice_block, self.t.smooth, self.t.plio_zero = options
-        if not 1 <= len(shape) == len(tile) <= TF_TILE_AXES:
-            raise ValueError(f"1 to {TF_TILE_AXES} axes")
-        self.t.axes = len(shape)
-        for i in range(self.t.axes):
-            if not 1 <= tile[i] <= shape[i]:
-                raise ValueError("tiles that do not fit the image")
-            self.t.shape[i], self.t.tile[i] = shape[i], tile[i]
-            self.t.tiles[i] = (shape[i] - 1) // tile[i] + 1
-            pixels *= tile[i]
-            tiles *= self.t.tiles[i]
+        tiles = _set_tiles(&self.t, shape, tile)
         self.t.rows, self.t.row_bytes, rows, self.t.heap, self.t.heap_bytes = table
-        if min(self.t.rows, self.t.row_bytes, self.t.heap, self.t.heap_bytes) < 0 or pixels > INT32_MAX \
-                or tiles > rows:
+        if min(self.t.rows, self.t.row_bytes, self.t.heap, self.t.heap_bytes) < 0 or tiles > rows:
             raise ValueError("a table that is none")
         self.set_column(&self.t.compressed, columns[0])
         self.set_column(&self.t.gzipped, columns[1])
@@ -88,9 +77,28 @@ cdef class Tiling:
         cdef int i
         for i in range(self.t.axes):
             rows *= self.t.tiles[i]
-        if self.t.rows + rows * self.t.row_bytes > source.size or self.t.heap + self.t.heap_bytes > source.size:
+        if max(self.t.rows + rows * self.t.row_bytes, self.t.heap + self.t.heap_bytes) > source.size:
             raise ValueError("a table of more bytes than there are")
         return 0
+
+
+cdef int64_t _set_tiles(tf_tiling *t, shape, tile) except -1:
+    """How many tiles there are."""
+    cdef int64_t pixels = 1, tiles = 1
+    cdef int i
+    if not 1 <= len(shape) == len(tile) <= TF_TILE_AXES:
+        raise ValueError(f"1 to {TF_TILE_AXES} axes")
+    t.axes = len(shape)
+    for i in range(t.axes):
+        if not 1 <= tile[i] <= shape[i]:
+            raise ValueError("tiles that do not fit the image")
+        t.shape[i], t.tile[i] = shape[i], tile[i]
+        t.tiles[i] = (shape[i] - 1) // tile[i] + 1
+        pixels *= tile[i]
+        tiles *= t.tiles[i]
+        if pixels > INT32_MAX:
+            raise ValueError("tiles of too many pixels")
+    return tiles
 
 
 cdef tf_type _type(int type) except? TF_BOOL:
@@ -144,7 +152,8 @@ cdef class TileCache:
         return self.cache
 
 
-cdef int _read_tiles(where, Tiling tiling, tf_tile_windows *windows, size_t size, keep, int threads) except -1:
+cdef int _read_tiles(where, Tiling tiling, tf_tile_windows *windows, size_t size, keep,
+                     int threads) except -1:
     """Read windows whose bounds are checked here; `keep` is (TileCache, key, bytes) or None."""
     cdef int64_t width = tf_width(tiling.t.conversion.wanted), last, i
     cdef int k, axes = tiling.t.axes
@@ -220,8 +229,8 @@ def read_tiled_section(where, Tiling tiling not None, ranges, size_t address, si
     _read_tiles(where, tiling, &windows, size, keep, threads)
 
 
-def read_tiled_cutouts(where, Tiling tiling not None, corners, window, fill, size_t address, size_t size, keep,
-                       int threads):
+def read_tiled_cutouts(where, Tiling tiling not None, corners, window, fill, size_t address, size_t size,
+                       keep, int threads):
     """Read windows of a tile-compressed image, or of every plane of a cube, into `size` bytes at `address`.
 
     Args:
@@ -238,7 +247,8 @@ def read_tiled_cutouts(where, Tiling tiling not None, corners, window, fill, siz
     """
     cdef tf_tile_windows windows
     cdef int axes = tiling.t.axes, numbers = 2 * axes + 1, k
-    cdef int64_t count = corners[1], bytes_ = tf_width(tiling.t.conversion.wanted), width = bytes_, i, low, high
+    cdef int64_t width = tf_width(tiling.t.conversion.wanted), bytes_ = width, i, low, high
+    cdef int64_t count = corners[1]
     cdef const int64_t *corner = <const int64_t *><size_t>corners[0]
     cdef int64_t sides[TF_TILE_AXES]
     cdef int64_t *w
@@ -280,3 +290,136 @@ def read_tiled_cutouts(where, Tiling tiling not None, corners, window, fill, siz
     finally:
         PyMem_Free(all_windows)
     return True
+
+
+# ---------------------------------------------------------------------------- writing
+
+
+cdef class TileEncoding:
+    """How an image is to be compressed.
+
+    Args:
+        codec: ZCMPTYPE.
+        options: (BLOCKSIZE of RICE_1, level of DEFLATE, SCALE of HCOMPRESS_1, what PLIO_1 adds to the stored
+            numbers).
+        shape, tile: In tensor order.
+        conversion: From what will be stored to the pixels as they are given: only the sign bit may change.
+        quantisation: None; or (steps in one sigma, or, negative, the size of a step; ZQUANTIZ; ZDITHER0).
+    """
+
+    cdef tf_tile_encoding c
+    cdef int64_t bytes
+
+    def __cinit__(
+        self, str codec not None, options, shape, tile, Conversion conversion not None, quantisation
+    ):
+        cdef tf_tiling *t = &self.c.tiling
+        self.bytes = tf_width(conversion.c.stored)
+        t.codec = <tf_codec><int>_CODECS[codec]
+        t.rice_block, self.c.deflate_level, self.c.hcompress_scale, t.plio_zero = options
+        _set_tiles(t, shape, tile)
+        t.conversion = conversion.c
+        t.quantised = quantisation is not None
+        if t.quantised:
+            self.c.quantise_level, method, t.zdither0 = quantisation
+            t.method = <tf_dither_method><int>_DITHERS[method]
+        t.rice_width = 4 if t.quantised else self.bytes
+        for side in shape:
+            self.bytes *= side
+        _check_encoding(t)
+
+    @property
+    def room(self):
+        """The bytes that the streams can take at most."""
+        return tf_encoding_room(&self.c)
+
+
+cdef class EncodedTiles:
+    """An image, compressed: what the rows of its table are to hold, and where its streams are.
+
+    Args:
+        pixels: (address, bytes), contiguous, in the host's byte order.
+        streams: (address, bytes), `room` of the encoding: of these, as many are touched as are needed.
+        threads: At most so many.
+
+    Raises:
+        FitsFormatError: A tile has pixels that the codec cannot do.
+    """
+
+    cdef tf_encoded_image e
+
+    def __cinit__(self, TileEncoding encoding not None, pixels, streams, int threads):
+        cdef tf_tile_encoding c = encoding.c
+        cdef tf_tile_trouble trouble
+        cdef size_t address = pixels[0], to = streams[0]
+        if pixels[1] != encoding.bytes or address % tf_width(c.tiling.conversion.stored):
+            raise ValueError("pixels that are not those of the image")
+        if streams[1] < encoding.room:
+            raise ValueError("no room for the streams")
+        c.pixels = <const void *>address
+        with nogil:
+            trouble = tf_encode_tiles(&c, <uint8_t *>to, &self.e, threads)
+        _check(trouble.outcome, "compress the tiles")
+        if trouble.reason is not NULL:
+            raise FitsFormatError(f"the tile {trouble.tile} {trouble.reason.decode()}")
+
+    def __dealloc__(self):
+        tf_encoded_free(&self.e)
+
+    @property
+    def count(self):
+        """Of the tiles: the rows of the table."""
+        return self.e.count
+
+    @property
+    def heap_bytes(self):
+        return self.e.bytes
+
+    @property
+    def pieces(self):
+        """What the heap is made of, in this order: (start, bytes) among the streams."""
+        cdef int64_t i
+        return [(self.e.piece[i].start, self.e.piece[i].bytes) for i in range(self.e.pieces)]
+
+    @property
+    def longest(self):
+        """The elements of the longest array in COMPRESSED_DATA, and in GZIP_COMPRESSED_DATA or None."""
+        return self.e.longest // self.e.element, self.e.longest_gzipped if self.e.gzipped else None
+
+    @property
+    def has_blank(self):
+        """Whether some pixels are ZBLANK."""
+        return self.e.blank > 0
+
+    def row_bytes(self, bint wide):
+        return tf_encoded_row_bytes(&self.e, wide)
+
+    def put_rows(self, bint wide, size_t address, size_t size):
+        """The rows of the table, with descriptors Q where they are `wide`, else P."""
+        if <int64_t>size != self.e.count * tf_encoded_row_bytes(&self.e, wide):
+            raise ValueError("the rows and the memory differ in size")
+        with nogil:
+            tf_put_rows(&self.e, wide, <uint8_t *>address)
+
+
+cdef int _check_encoding(const tf_tiling *t) except -1:
+    """What the encoders trust: what is here does not come from a file."""
+    cdef const tf_conversion *c = &t.conversion
+    cdef bint real = c.stored == TF_F32 or c.stored == TF_F64
+    cdef bint gzip = t.codec == TF_GZIP_1 or t.codec == TF_GZIP_2
+    cdef int axis, long_axes = 0
+    if c.scaled or tf_width(c.values) != tf_width(c.stored) or c.wanted != c.values:
+        raise ValueError("pixels that are not those of the image")
+    if t.codec == TF_NOCOMPRESS or t.quantised and not real or not gzip and (
+        real and not t.quantised or c.stored == TF_I64
+    ):
+        raise ValueError("pixels that the codec does not do")
+    for axis in range(t.axes):
+        long_axes += t.tile[axis] > 1
+        if t.codec == TF_HCOMPRESS_1 and t.tile[axis] > 1 and t.shape[axis] % t.tile[axis] == 1:
+            raise ValueError("tiles of one row")
+    if t.codec == TF_HCOMPRESS_1 and long_axes != 2:
+        raise ValueError("tiles that are not of two axes")
+    if t.codec == TF_RICE_1 and t.rice_block == 0:
+        raise ValueError("blocks of nothing")
+    return 0

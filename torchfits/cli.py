@@ -1,4 +1,4 @@
-"""The ``torchfits`` command: ``info``, ``header`` and ``convert``.
+"""The ``torchfits`` command: ``info``, ``header``, ``convert``, ``compress`` and ``decompress``.
 
 Exit status: 0 done, 1 the data or the system refused, 2 the command was not understood, 130 interrupted.
 Every error and every warning is one line on stderr.
@@ -14,6 +14,7 @@ import re
 import shutil
 import sys
 import tempfile
+import time
 import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,9 +25,11 @@ from typing import Any
 import torch
 
 import torchfits
-from torchfits import FitsError, Header
+from torchfits import FitsError, Gzip1, Gzip2, Hcompress1, Header, Plio1, Quantize, Rice1
 from torchfits.arrow import array_of, arrow_table, text_array
+from torchfits.compression import METHODS, Compression, settings_for
 from torchfits.extras import require
+from torchfits.packing import check_same, compress_file, decompress_file
 
 try:
     import click
@@ -55,8 +58,16 @@ EXTRAS = {
     "csv": "arrow",
     "png": "png",
 }
+CODECS: dict[str, Callable[..., Compression]] = {
+    "rice": Rice1,
+    "gzip1": Gzip1,
+    "gzip2": Gzip2,
+    "hcompress": Hcompress1,
+    "plio": Plio1,
+}
 BATCH_BYTES = 64 << 20  # rows reach parquet and csv in pieces of this size
 MANY_COLUMNS = 1000  # csv takes no vector column of more elements
+LONG_BYTES = 128 << 20  # what takes this many bytes to compress shows a progress bar
 MANY_FILES = 20  # `info` on more files than this shows a progress bar
 
 Column = torch.Tensor | list[str]
@@ -115,6 +126,11 @@ def parse_slice(text: str) -> slice:
 def parse_section(text: str) -> tuple[slice | int, ...]:
     """``'3,10:20,5:50'`` is ``(3, slice(10, 20), slice(5, 50))``; ValueError for anything else."""
     return tuple(parse_slice(axis) if ":" in axis else int(axis) for axis in text.split(","))
+
+
+def parse_tile(text: str) -> tuple[int, ...]:
+    """``'16,-1'`` is ``(16, -1)``."""
+    return tuple(int(side) for side in text.split(","))
 
 
 def parse_names(text: str) -> list[str]:
@@ -561,13 +577,14 @@ def _versions(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     help="Print the versions of torchfits and of what it is built with.",
 )
 def cli() -> None:
-    """Look into FITS files and convert them.
+    """Look into FITS files, convert them, compress them.
 
     \b
     Examples:
       torchfits info image.fits catalog.fits
       torchfits header image.fits SCI
       torchfits convert image.fits image.pt
+      torchfits compress image.fits
     """
 
 
@@ -590,7 +607,8 @@ def _describe(hdu: Any) -> dict[str, Any]:
         if isinstance(hdu, torchfits.ImageHDU):
             dtype = str(hdu.dtype).removeprefix("torch.")
             shape = list(hdu.shape)
-            return about | {"kind": "image", "shape": shape, "dtype": dtype, "compression": hdu.compression}
+            codec = hdu.compression.codec if hdu.compression else None
+            return about | {"kind": "image", "shape": shape, "dtype": dtype, "compression": codec}
     except FitsError as error:
         return about | {"kind": "bad", "error": str(error)}
     return about | {"kind": "other"}
@@ -778,6 +796,207 @@ def convert(
         reading = _read_fits(source, kind, hdu, section, columns, rows)
     with reading as data:
         _deliver(lambda path: write(data, path), target)
+
+
+def _size(count: float) -> str:
+    """Bytes for people: ``'33.6 MB'``."""
+    power = 0
+    while count >= 999.95 and power < 4:
+        count, power = count / 1000, power + 1
+    return f"{count:.1f} {('B', 'kB', 'MB', 'GB', 'TB')[power]}" if power else f"{count:.0f} B"
+
+
+# writes the second file from the first, tells how many bytes are done, returns the number of images
+Pack = Callable[[str, str, Callable[[int], None]], int]
+
+
+def _pack_one(path: str, target: str, pack: Pack, verify: bool) -> None:
+    before = os.path.getsize(path)
+
+    def write(new: str) -> None:
+        started = time.perf_counter()
+        with _progress(before, os.path.basename(path), before > LONG_BYTES) as advance:
+            images = pack(path, new, advance)
+        seconds = time.perf_counter() - started
+        if verify:
+            check_same(path, new)
+        _summarise(path, target, images, before, os.path.getsize(new), seconds)
+
+    _deliver(write, target)
+
+
+def _pack_all(
+    files: tuple[str, ...],
+    output: str | None,
+    target_of: Callable[[str], str],
+    pack: Pack,
+    verify: bool,
+    overwrite: bool,
+) -> int:
+    """Files one by one; those that fail are reported, and the others done. Returns the exit status."""
+    if output is not None and len(files) > 1:
+        raise click.UsageError("--output is for one FILE")
+    if output == "-" and sys.stdout.isatty():
+        raise click.UsageError("FITS is binary and stdout is a terminal: redirect it")
+    status = 0
+    for path in files:
+        try:
+            target = output or target_of(path)
+            if target != "-":
+                _check_target(target, path, overwrite)
+            _pack_one(path, target, pack, verify)
+        except (BrokenPipeError, click.UsageError):
+            raise
+        except (click.ClickException, FitsError, OSError) as error:
+            _complain(error)
+            status = 1
+    return status
+
+
+def _summarise(path: str, target: str, images: int, before: int, after: int, seconds: float) -> None:
+    speed = max(before, after) / max(seconds, 1e-9)
+    what = "1 image" if images == 1 else f"{images} images"
+    sizes = f"{_size(before)} to {_size(after)} (ratio {before / max(after, 1):.2f})"
+    click.echo(_printable(f"{path} -> {target}: {what}, {sizes}, {_size(speed)}/s"), err=True)
+
+
+@cli.command()
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path())
+@click.option(
+    "-o",
+    "--output",
+    metavar="OUT",
+    type=click.Path(allow_dash=True),
+    help="Instead of FILE.fz; '-' is stdout.",
+)
+@click.option(
+    "--codec",
+    type=click.Choice(["auto", *CODECS]),
+    default="auto",
+    show_default=True,
+    help="auto: rice for integers and quantised floats, gzip2 for int64 and other floats.",
+)
+@click.option(
+    "--tile",
+    metavar="N,...",
+    type=Typed("tile", parse_tile),
+    help="Pixels of a tile, rows first, -1 for all; row by row where not given.",
+)
+@click.option(
+    "-q",
+    "--quantize",
+    metavar="LEVEL",
+    type=float,
+    help="Floats with loss: so many steps in one sigma of the noise, such as 4.",
+)
+@click.option(
+    "--dither",
+    type=click.Choice(list(METHODS)),
+    default="dither1",
+    show_default=True,
+    help="How, with --quantize.",
+)
+@click.option(
+    "--seed", type=click.IntRange(1, 10000), help="Of the dithering; by the pixels where not given."
+)
+@click.option(
+    "--scale",
+    type=float,
+    help="Of hcompress: 0 without loss, so many times the noise, or, negative, absolute.",
+)
+@click.option("--level", type=click.IntRange(0, 9), help="Of gzip1 and gzip2: 1 is fast, 9 small.")
+@click.option("--verify", is_flag=True, help="Read OUT back and compare it with FILE before it is there.")
+@click.option("--overwrite", is_flag=True, help="Replace OUT where it exists.")
+@click.pass_context
+def compress(
+    ctx: click.Context,
+    files: tuple[str, ...],
+    output: str | None,
+    codec: str,
+    tile: tuple[int, ...] | None,
+    quantize: float | None,
+    dither: str,
+    seed: int | None,
+    scale: float | None,
+    level: int | None,
+    verify: bool,
+    overwrite: bool,
+) -> None:
+    """Tile-compress every image of FITS files.
+
+    FILE becomes FILE.fz, which astropy, fitsio and funpack read too. Tables are copied as they are, headers
+    are kept. Without --quantize and --scale nothing is lost.
+
+    \b
+    Examples:
+      torchfits compress image.fits
+      torchfits compress --verify --tile 64,64 *.fits
+      torchfits compress image.fits --quantize 4 -o small.fits.fz
+      torchfits compress mask.fits --codec plio
+    """
+    options = {"tile_shape": tile, "scale": scale, "level": level}
+    for option, kinds in (("scale", ("hcompress",)), ("level", ("gzip1", "gzip2"))):
+        if options[option] is not None and codec not in kinds:
+            raise click.UsageError(f"--{option} is for --codec {' and '.join(kinds)}")
+    given = {name: value for name, value in options.items() if value is not None}
+    try:
+        steps = None if quantize is None else Quantize(quantize, dither, seed)
+        Compression(tile)
+    except FitsError as error:
+        raise click.UsageError(str(error)) from None
+
+    def choose(hdu: torchfits.ImageHDU) -> tuple[Compression, Quantize | None]:
+        real = hdu.dtype.is_floating_point and hdu.read_header()["BITPIX"] < 0
+        wide = abs(hdu.read_header()["BITPIX"]) == 64 and not real
+        kind = (
+            CODECS["gzip2" if wide or (real and steps is None) else "rice"]
+            if codec == "auto"
+            else CODECS[codec]
+        )
+        if tile is not None:
+            given["tile_shape"] = tile[-len(hdu.shape) :]
+        stored = torch.int64 if wide else torch.float32 if real else torch.int32
+        settings, lossy = settings_for(kind(**given), steps if real else None, stored)
+        assert settings is not None
+        return settings, lossy
+
+    def pack(path: str, new: str, advance: Callable[[int], None]) -> int:
+        return compress_file(path, new, choose, advance)
+
+    ctx.exit(_pack_all(files, output, lambda path: path + ".fz", pack, verify, overwrite))
+
+
+def _without_fz(path: str) -> str:
+    if not path.endswith(".fz") or os.path.basename(path) == ".fz":
+        raise click.ClickException(f"{path}: the name does not end in .fz: use --output")
+    return path[:-3]
+
+
+@cli.command()
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path())
+@click.option(
+    "-o",
+    "--output",
+    metavar="OUT",
+    type=click.Path(allow_dash=True),
+    help="Instead of FILE without .fz; '-' is stdout.",
+)
+@click.option("--verify", is_flag=True, help="Read OUT back and compare it with FILE before it is there.")
+@click.option("--overwrite", is_flag=True, help="Replace OUT where it exists.")
+@click.pass_context
+def decompress(
+    ctx: click.Context, files: tuple[str, ...], output: str | None, verify: bool, overwrite: bool
+) -> None:
+    """Decompress every tile-compressed image of FITS files.
+
+    FILE.fz becomes FILE, with the headers that it had. Whoever wrote it: torchfits, fpack, astropy.
+
+    \b
+    Examples:
+      torchfits decompress image.fits.fz
+      torchfits decompress archive.fits.fz -o image.fits --overwrite
+    """
+    ctx.exit(_pack_all(files, output, _without_fz, decompress_file, verify, overwrite))
 
 
 def main(args: list[str] | None = None) -> int:

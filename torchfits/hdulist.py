@@ -43,9 +43,9 @@ def open(
         mode: 'r'; files are written by `writeto`.
         cache: Keep the file open after its last user, up to `cache_limit` files a process, so that
             the next `open` of the unchanged file costs little.
-        engine: 'auto' takes the fastest engine that serves an HDU: our own, 'direct', for plain images,
-            cfitsio for the rest. 'cfitsio' takes the reference for all; with 'direct' no code of cfitsio
-            sees the file, and what only cfitsio can read is FitsUnsupported.
+        engine: 'auto' takes the fastest engine that serves an HDU: our own, 'direct', for all but a few odd
+            compressed images, which only cfitsio reads. 'cfitsio' takes the reference for all; with 'direct'
+            no code of cfitsio sees the file, and what only cfitsio can read is FitsUnsupported.
         mmap: Let windows of wide images be read from a mapping of the file, where it lies on a local disk.
             Whole images never are.
         raw_compressed: Show what is tile-compressed as the table that it is stored as: HDUs of compressed

@@ -39,6 +39,7 @@ from torchfits._tensors import (
     value_dtype,
 )
 from torchfits.cache import tile_cache_bytes
+from torchfits.compression import Compression, Quantize
 from torchfits.errors import FitsError, FitsFormatError, FitsUnsupported
 from torchfits.hdu import HDU
 from torchfits.header import Header
@@ -82,11 +83,22 @@ class ImageHDU(HDU):
         """The dtype of the tensor that `read` gives, after scaling."""
         return self._dtype(raw=False)
 
-    @property
-    def compression(self) -> str | None:
-        """ZCMPTYPE of a tile-compressed image, such as 'RICE_1'; None for a plain one."""
+    def _settings(self) -> tuple[Compression | None, Quantize | None]:
         tiles = self._tiles()
-        return None if tiles is None else tiles.codec
+        return (None, None) if tiles is None else compression.settings_of(self._hdu.header, tiles)
+
+    @property
+    def compression(self) -> Compression | None:
+        """What a tile-compressed image was written with: Rice1, Gzip1, ...; None for a plain one.
+
+        Its `codec` is ZCMPTYPE, such as 'RICE_1'. What the file does not tell is as it is by default.
+        """
+        return self._settings()[0]
+
+    @property
+    def quantize(self) -> Quantize | None:
+        """How the floats of a tile-compressed image became integers; None where they did not."""
+        return self._settings()[1]
 
     def read_header(self) -> Header:
         """A copy of the header; of a tile-compressed image, the header of the image it stands for."""
@@ -386,7 +398,8 @@ class ImageHDU(HDU):
         kind = "IMAGE" if self.index else "PRIMARY"
         try:
             shape = " x ".join(map(str, self.shape)) if self.shape != (0,) else "no data"
-            what = shape, str(self.dtype).removeprefix("torch."), self.compression or ""
+            codec = self.compression.codec if self.compression else ""
+            what = shape, str(self.dtype).removeprefix("torch."), codec
         except FitsError as error:
             what = f"! {error.message}", "", ""
         if self._hdu.kind == "groups":

@@ -6,6 +6,7 @@ Integers here are Python's, so no product overflows; what could not be a file of
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import operator
 import re
@@ -13,7 +14,9 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from types import EllipsisType
+from typing import Any
 
+from torchfits._direct import table_cards
 from torchfits.errors import FitsError, FitsFormatError, FitsUnsupported, FitsWarning, SectionError
 from torchfits.header import BLOCK, CARD, Header
 from torchfits.source import Source
@@ -33,6 +36,8 @@ _TFORM = re.compile(r"\s*(\d{0,18})([LXBIJKAEDCMPQ])(.*)", re.IGNORECASE | re.DO
 _DESCRIPTOR = re.compile(r"([LXBIJKAEDCM])\s*(?:\(\s*(\d*)\s*\))?", re.IGNORECASE)
 _ASCII_TFORM = re.compile(r"\s*([AIJFED])0*([1-9]\d{0,17})(?:\.(\d{1,2}))?\s*$", re.IGNORECASE)
 _TDIM = re.compile(r"\s*\(\s*(\d{1,18}(?:\s*,\s*\d{1,18})*)\s*\)\s*$")
+# the keywords of columns, which a number follows
+_OF_COLUMNS = ("TTYPE", "TFORM", "ZFORM", "TUNIT", "TSCAL", "TZERO", "TNULL", "TDIM")
 # what cfitsio takes from the header of a table
 _STRUCTURAL = re.compile(
     rb"(?:HIERARCH +)?(BITPIX|NAXIS\d*|[PG]COUNT|TFIELDS|THEAP|T(?:TYPE|FORM|BCOL|SCAL|ZERO|NULL|DIM)\d+"
@@ -299,11 +304,16 @@ def _axes(header: Header, keyword: str) -> list[int]:
 
 def _number(header: Header, keyword: str, default: float) -> float:
     value = header.get(keyword, default)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise at_card(header, keyword, f"{keyword} must be a number, not {value!r}")
-    if not math.isfinite(value):
-        raise at_card(header, keyword, f"{keyword} = {value} is not finite")
+    if problem := _no_number(keyword, value):
+        raise at_card(header, keyword, problem)
     return value
+
+
+def _no_number(keyword: str, value: object) -> str:
+    """Why a value is no number that can be reckoned with; '' where it is one."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return f"{keyword} must be a number, not {value!r}"
+    return "" if math.isfinite(value) else f"{keyword} = {value} is not finite"
 
 
 # ---------------------------------------------------------------------------- images
@@ -495,7 +505,9 @@ def table_layout(hdu: Hdu) -> TableLayout:
     Of a tile-compressed table, that of the table it stands for, with `tiles`.
     """
     header = hdu.header
-    _check_unambiguous(header)
+    cards = table_cards(header.to_bytes())
+    if cards is None:
+        _check_unambiguous(header)
     bitpix, axes = integer(header, "BITPIX", -64, 64), _axes(header, "NAXIS")
     if bitpix != 8 or len(axes) != 2:
         raise at_card(header, "NAXIS", f"a table has BITPIX 8 and two axes, not {bitpix} and {len(axes)}")
@@ -505,7 +517,8 @@ def table_layout(hdu: Hdu) -> TableLayout:
     table = TableLayout(nrows, row_bytes, data_size=hdu.data_size)
     offset = 0
     for i in range(1, count + 1):
-        column = place(header, i, offset)
+        said = cards.get(i, {}) if cards is not None else _said_of_column(header, i)
+        column = place(header, i, offset, said)
         offset = column.offset + column.width
         if offset > row_bytes:
             keyword = f"TFORM{i}" if hdu.kind == "bintable" else f"TBCOL{i}"
@@ -537,7 +550,7 @@ def _untiled(header: Header, stored: TableLayout) -> TableLayout:
         )
     columns, codecs, offset = [], [], 0
     for i, stream in enumerate(stored.columns, 1):
-        column = _binary_column(header, i, offset, "ZFORM")
+        column = _binary_column(header, i, offset, _said_of_column(header, i), "ZFORM")
         offset += column.width
         column.name = stream.name
         codec = _text(header, f"ZCTYP{i}", "GZIP_2")
@@ -569,6 +582,12 @@ def _check_unambiguous(header: Header) -> None:
                 raise FitsFormatError(f"{name.decode()} is ambiguous: {card.rstrip()!r}", offset=i)
 
 
+def _said_of_column(header: Header, i: int) -> dict[str, Any]:
+    """The values of the cards of column i, by keyword without the number, as `table_cards` gives them."""
+    values = ((keyword, header.get(f"{keyword}{i}", NotImplemented)) for keyword in _OF_COLUMNS)
+    return {keyword: value for keyword, value in values if value is not NotImplemented}
+
+
 def _unique_names(columns: list[Column]) -> None:
     seen: set[str] = set()
     for column in columns:
@@ -585,26 +604,35 @@ def _unique_names(columns: list[Column]) -> None:
 
 
 def _text(header: Header, keyword: str, default: str = "") -> str:
-    value = header.get(keyword, default)
+    return _as_text(header.get(keyword), default)
+
+
+def _as_text(value: object, default: str = "") -> str:
     return value.strip() if isinstance(value, str) else default if value is None else str(value)
 
 
-def _tform(header: Header, keyword: str) -> str:
-    value = header.get(keyword)
+def _tform(header: Header, keyword: str, value: object) -> str:
     if not isinstance(value, str):
         raise at_card(header, keyword, f"{keyword} must be a string, not {value!r}")
     return value
 
 
-def _binary_column(header: Header, i: int, offset: int, form: str = "TFORM") -> Column:
-    keyword = f"{form}{i}"
-    tform = _tform(header, keyword)
+@functools.lru_cache(maxsize=1024)
+def _binary_form(tform: str) -> tuple[int, str, str] | None:
+    """(elements a row, letter, what follows it) of a TFORM of a binary table."""
     match = _TFORM.match(tform)
-    if match is None:
+    return None if match is None else (int(match[1] or 1), match[2].upper(), match[3].strip())
+
+
+def _binary_column(header: Header, i: int, offset: int, said: dict[str, Any], form: str = "TFORM") -> Column:
+    """Column i, of which the header tells what is `said`, `offset` bytes from the start of the row."""
+    keyword = f"{form}{i}"
+    tform = _tform(header, keyword, said.get(form))
+    parsed = _binary_form(tform)
+    if parsed is None:
         raise at_card(header, keyword, f"{keyword} = {tform!r} is no binary table format")
-    repeat = int(match[1]) if match[1] else 1
-    code, rest = match[2].upper(), match[3].strip()
-    column = Column(i - 1, _text(header, f"TTYPE{i}"), code, tform.strip(), repeat, 0, offset, ())
+    repeat, code, rest = parsed
+    column = Column(i - 1, _as_text(said.get("TTYPE")), code, tform.strip(), repeat, 0, offset, ())
     if code in "PQ":
         descriptor = _DESCRIPTOR.match(rest)
         if descriptor is None or repeat > 1:
@@ -617,19 +645,18 @@ def _binary_column(header: Header, i: int, offset: int, form: str = "TFORM") -> 
         column.width = repeat * ELEMENT_BYTES[code]
         if rest and code != "A":
             warnings.warn(f"{keyword} = {tform!r}: the suffix {rest!r} is ignored", FitsWarning, stacklevel=3)
-    _describe(header, i, column)
-    column.shape = _cell_shape(header, i, column)
+    _describe(column, said)
+    column.shape = _cell_shape(column, said)
     return column
 
 
-def _cell_shape(header: Header, i: int, column: Column) -> tuple[int, ...]:
+def _cell_shape(column: Column, said: dict[str, Any]) -> tuple[int, ...]:
+    i, text = column.index + 1, said.get("TDIM")
     if column.code in "PQ":
         # that of one array; the slowest axis is as long as the array makes it
-        dims = _dims(header.get(f"TDIM{i}"))
-        return tuple(reversed(dims[:-1]))
-    if column.repeat == 1 and column.code not in "AX" and f"TDIM{i}" not in header:
+        return tuple(reversed(_dims(text)[:-1]))
+    if column.repeat == 1 and column.code not in "AX" and "TDIM" not in said:
         return ()
-    text = header.get(f"TDIM{i}")
     if text is None:
         return (column.repeat,)
     dims = _dims(text)
@@ -655,28 +682,30 @@ def _dims(text: object) -> list[int]:
     return dims if len(dims) <= 63 and math.prod(dims) <= MAX_OFFSET else []
 
 
-def _ascii_column(header: Header, i: int, _offset: int) -> Column:
-    tform = _tform(header, f"TFORM{i}")
+def _ascii_column(header: Header, i: int, _offset: int, said: dict[str, Any]) -> Column:
+    tform = _tform(header, f"TFORM{i}", said.get("TFORM"))
     match = _ASCII_TFORM.match(tform)
     if match is None:
         raise at_card(header, f"TFORM{i}", f"TFORM{i} = {tform!r} is no ASCII table format")
     start = integer(header, f"TBCOL{i}", 1, MAX_OFFSET) - 1
     code, width = match[1].upper(), int(match[2])
     shape = (width,) if code == "A" else ()
-    column = Column(i - 1, _text(header, f"TTYPE{i}"), code, tform.strip(), 1, width, start, shape)
-    _describe(header, i, column)
+    column = Column(i - 1, _as_text(said.get("TTYPE")), code, tform.strip(), 1, width, start, shape)
+    _describe(column, said)
     return column
 
 
-def _describe(header: Header, i: int, column: Column) -> None:
-    column.unit = _text(header, f"TUNIT{i}")
-    try:
-        column.scale, column.zero = _number(header, f"TSCAL{i}", 1), _number(header, f"TZERO{i}", 0)
+def _describe(column: Column, said: dict[str, Any]) -> None:
+    i = column.index + 1
+    column.unit = _as_text(said.get("TUNIT"))
+    for keyword in ("TSCAL", "TZERO"):
+        if keyword in said and not column.problem:
+            column.problem = _no_number(f"{keyword}{i}", said[keyword])
+    if not column.problem:
+        column.scale, column.zero = said.get("TSCAL", 1), said.get("TZERO", 0)
         if column.scale == 0:
             column.problem = f"TSCAL{i} = 0"
-    except FitsFormatError as error:
-        column.problem = error.message
-    null = header.get(f"TNULL{i}")
+    null = said.get("TNULL")
     code = column.element or column.code
     if column.code in "BIJKPQ" and isinstance(null, int) and not isinstance(null, bool):
         # what no stored number can be is no null

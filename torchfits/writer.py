@@ -16,7 +16,30 @@ from typing import Any, BinaryIO
 
 import torch
 
-from torchfits._tensors import BITPIX_OF_TFORM, OTHER_SIGN, STORED, as_buffer, big_endian
+from torchfits._direct import Conversion, EncodedTiles, TileEncoding, reserve
+from torchfits._tensors import (
+    BITPIX_OF_TFORM,
+    CODES,
+    OTHER_SIGN,
+    STORED,
+    address,
+    allocate,
+    as_buffer,
+    big_endian,
+    threads,
+)
+from torchfits.compression import (
+    METHODS,
+    Compression,
+    Gzip1,
+    Gzip2,
+    Hcompress1,
+    Quantize,
+    Rice1,
+    compressed_header,
+    settings_for,
+    tile_for,
+)
 from torchfits.errors import (
     FitsError,
     FitsFileExists,
@@ -100,14 +123,18 @@ def writeto(
         ext_name: EXTNAME of this HDU.
         overwrite: Replace an existing file.
         checksum: Add DATASUM and CHECKSUM (section 4.4.2.7, appendix J) to every HDU.
-        compress, quantize: Not there yet: FitsUnsupported.
+        compress: Write the image tile-compressed, in the first extension: True (Rice1 for integers of at most
+            32 bits, Gzip2 for others: without loss), a name such as 'RICE_1', 'gzip2' or 'hcompress', or
+            settings: Rice1, Gzip1, Gzip2, Hcompress1, Plio1.
+        quantize: Floats with loss, as integers: True, a level or Quantize(...).
 
     Raises:
         FitsFileExists: The file exists and `overwrite` is false.
         FitsIOError: As the operating system says.
         FitsFormatError: Columns of different lengths, text that is not ASCII, a column name of more than
-            68 characters, a keyword that FITS cannot hold.
-        FitsUnsupported: A dtype that FITS does not know; a sparse, nested or meta tensor.
+            68 characters, a keyword that FITS cannot hold; pixels that a codec cannot keep.
+        FitsUnsupported: A dtype that FITS does not know; a sparse, nested or meta tensor; a table to be
+            compressed.
         TypeError: An argument of another type.
 
     Example:
@@ -117,25 +144,29 @@ def writeto(
     """
     name = file_path(path)
     try:
-        if compress is not None or quantize is not None:
-            raise FitsUnsupported("tile-compressed images are read, not written yet")
         if not isinstance(ext_name, str | None):
             raise TypeError(f"ext_name must be a str, not {type(ext_name).__name__}")
         given = Header(header if header is not None else ())
         if isinstance(data, Mapping):
-            units = [_primary(None, Header(), extend=True), _table(data, given, ext_name)]
+            settings_for(compress, quantize, torch.uint8)
+            if compress is not None and compress is not False:
+                raise FitsUnsupported("tile-compressed tables are read, not written: leave compress= out")
+            units: Iterable[Unit] = [empty_primary(), _table(data, given, ext_name)]
         elif data is None or isinstance(data, torch.Tensor):
-            units = [_primary(data, given, ext_name=ext_name)]
+            image = _primary(data, given, ext_name=ext_name)
+            stored = STORED[image.header["BITPIX"]]
+            codec, steps = settings_for(compress, quantize, stored)
+            units = [image] if codec is None or not image.data else _wrapped(image, codec, steps)
         else:
             raise TypeError(f"data must be a tensor, a dict of columns or None, not {type(data).__name__}")
-        _write_whole(name, units, overwrite, checksum)
+        write_whole(name, map(with_checksums, units) if checksum else units, overwrite)
     except FitsError as error:
         error.locate(path=name)
         raise
 
 
 @dataclass
-class _Unit:
+class Unit:
     """One HDU to be written: its header, the tensors of its data, and what fills the last block."""
 
     header: Header
@@ -153,6 +184,15 @@ class _Unit:
                 parts = [_bytes_of(column[first : first + step]) for column in self.data]
                 count = min(step, rows - first)
                 yield torch.cat([part.reshape(count, -1) for part in parts if part.numel()], 1)
+        if self.size % BLOCK:
+            yield torch.zeros(BLOCK - self.size % BLOCK, dtype=torch.uint8, device="cpu")
+
+
+class _Bytes(Unit):
+    """One HDU whose data are there as bytes."""
+
+    def pieces(self) -> Iterator[torch.Tensor]:
+        yield from self.data
         if self.size % BLOCK:
             yield torch.zeros(BLOCK - self.size % BLOCK, dtype=torch.uint8, device="cpu")
 
@@ -182,9 +222,14 @@ def _bytes_of(tensor: torch.Tensor) -> torch.Tensor:
 # ---------------------------------------------------------------------------- headers
 
 
+def empty_primary() -> Unit:
+    """What stands before an extension."""
+    return _primary(None, Header(), extend=True)
+
+
 def _primary(
     data: torch.Tensor | None, given: Header, *, ext_name: str | None = None, extend: bool = False
-) -> _Unit:
+) -> Unit:
     header = Header([("SIMPLE", True, "conforms to FITS standard 4.0")])
     size = 0
     if data is None:
@@ -210,7 +255,7 @@ def _primary(
     if extend:
         header["EXTEND"] = True
     _take_over(header, _columns_of(given, [])[1], ext_name)
-    return _Unit(header, [] if data is None else [data], size)
+    return Unit(header, [] if data is None else [data], size)
 
 
 def _check_memory(tensor: torch.Tensor, what: str) -> None:
@@ -232,10 +277,90 @@ def _take_over(header: Header, given: Header, ext_name: str | None) -> None:
         header["LONGSTRN"] = "OGIP 1.0", "strings are carried on by CONTINUE"
 
 
+# ---------------------------------------------------------------------------- compressed images
+
+# what cfitsio makes of NaN while it works
+_NULL_OF_CFITSIO = {torch.float32: -9.11912e-36, torch.float64: -9.1191291391491e-36}
+
+
+def _wrapped(image: Unit, codec: Compression, steps: Quantize | None) -> Iterator[Unit]:
+    yield empty_primary()
+    yield compressed(image.header, image.data[0], codec, steps)
+
+
+def compressed(image: Header, pixels: torch.Tensor, codec: Compression, steps: Quantize | None) -> _Bytes:
+    """The compressed image of `pixels`, stored numbers or what they stand for, with the header `image`."""
+    pixels = pixels.detach().to("cpu").resolve_conj().resolve_neg()
+    pixels = pixels.to(_WIDENED.get(pixels.dtype, pixels.dtype)).contiguous()
+    if pixels.data_ptr() % pixels.element_size():
+        pixels = pixels.clone()
+    if pixels.numel() == 0:
+        raise FitsFormatError("an image without pixels has no tiles: leave compress= out")
+    bitpix, zero = _STORED_AS[pixels.dtype]
+    tile = tile_for(codec, pixels.shape)
+    seed = 1
+    if steps is not None and steps.method != "no_dither":
+        seed = steps.seed or _seed_of(pixels[tuple(slice(side) for side in tile)])
+    encoding = TileEncoding(
+        codec.codec,
+        (
+            codec.blocksize if isinstance(codec, Rice1) else 0,
+            codec.level if isinstance(codec, Gzip1 | Gzip2) else 0,
+            codec.scale if isinstance(codec, Hcompress1) else 0.0,
+            # cfitsio codes unsigned 16-bit pixels as they are, not as they would be stored
+            32768 if bitpix == 16 and image.get("BZERO") == 32768 else 0,
+        ),
+        pixels.shape,
+        tile,
+        Conversion(bitpix, 1, zero, None, CODES[pixels.dtype]),
+        None if steps is None else (steps.level, METHODS[steps.method], seed),
+    )
+    streams = allocate((encoding.room,), torch.uint8)
+    encoded = EncodedTiles(encoding, address(pixels), address(streams), threads())
+    wide = encoded.heap_bytes >= 2**31
+    rows = allocate((encoded.count * encoded.row_bytes(wide),), torch.uint8)
+    encoded.put_rows(wide, *address(rows))
+    longest, longest_gzipped = encoded.longest
+    letter = "Q" if wide else "P"
+    columns = [("COMPRESSED_DATA", f"1{letter}{'I' if codec.codec == 'PLIO_1' else 'B'}({longest})")]
+    if steps is not None:
+        columns += [("ZSCALE", "1D"), ("ZZERO", "1D")]
+    if longest_gzipped is not None:
+        columns.append(("GZIP_COMPRESSED_DATA", f"1{letter}B({longest_gzipped})"))
+    header = _table_header(len(rows) // encoded.count, encoded.count, encoded.heap_bytes, len(columns))
+    for i, (name, tform) in enumerate(columns, 1):
+        header[f"TTYPE{i}"], header[f"TFORM{i}"] = name, tform
+    for card in compressed_header(image, tile, codec, steps, seed, encoded.has_blank):
+        header.append(card)
+    heap = [streams[start : start + size] for start, size in encoded.pieces]
+    return _Bytes(header, [rows, *heap], len(rows) + encoded.heap_bytes)
+
+
+def _seed_of(tile: torch.Tensor) -> int:
+    """ZDITHER0 by the bytes of the first tile, as cfitsio reckons it."""
+    kept = tile.where(tile == tile, _NULL_OF_CFITSIO[tile.dtype]).contiguous()
+    return int(kept.view(torch.uint8).sum(dtype=torch.int64)) % 10000 + 1
+
+
 # ---------------------------------------------------------------------------- tables
 
 
-def _table(columns: Mapping[str, Any], given: Header, ext_name: str | None) -> _Unit:
+def _table_header(row_bytes: int, rows: int, heap_bytes: int, columns: int) -> Header:
+    return Header(
+        [
+            ("XTENSION", "BINTABLE", "binary table"),
+            ("BITPIX", 8),
+            ("NAXIS", 2),
+            ("NAXIS1", row_bytes, "bytes in a row"),
+            ("NAXIS2", rows, "rows"),
+            ("PCOUNT", heap_bytes),
+            ("GCOUNT", 1),
+            ("TFIELDS", columns, "columns"),
+        ]
+    )
+
+
+def _table(columns: Mapping[str, Any], given: Header, ext_name: str | None) -> Unit:
     tensors = {name: _column_tensor(name, column) for name, column in columns.items()}
     _check_names(tensors)
     lengths = {name: tensor.shape[0] for name, tensor in tensors.items()}
@@ -247,21 +372,11 @@ def _table(columns: Mapping[str, Any], given: Header, ext_name: str | None) -> _
     for i, (name, tensor) in enumerate(tensors.items(), 1):
         row_bytes += _add_column(cards, i, name, tensor, described.get(i, {}))
     rows = next(iter(lengths.values()), 0)
-    header = Header(
-        [
-            ("XTENSION", "BINTABLE", "binary table"),
-            ("BITPIX", 8),
-            ("NAXIS", 2),
-            ("NAXIS1", row_bytes, "bytes in a row"),
-            ("NAXIS2", rows, "rows"),
-            ("PCOUNT", 0),
-            ("GCOUNT", 1),
-            ("TFIELDS", len(tensors), "columns"),
-            *cards,
-        ]
-    )
+    header = _table_header(row_bytes, rows, 0, len(tensors))
+    for card in cards:
+        header.append(card)
     _take_over(header, rest, ext_name)
-    return _Unit(header, list(tensors.values()), row_bytes * rows)
+    return Unit(header, list(tensors.values()), row_bytes * rows)
 
 
 def _column_tensor(name: str, column: Any) -> torch.Tensor:
@@ -384,17 +499,31 @@ def _check_text(name: str, tensor: torch.Tensor) -> None:
 # ---------------------------------------------------------------------------- checksums
 
 
-def _add_checksums(unit: _Unit) -> None:
-    """DATASUM and CHECKSUM: 32-bit sums in ones' complement (appendix J)."""
-    data = 0
-    position = 0
+def with_checksums(unit: Unit) -> Unit:
+    """The unit, with DATASUM and CHECKSUM: 32-bit sums in ones' complement (appendix J)."""
+    data = _data_sum(unit)
+    unit.header["DATASUM"] = str(data), "of the data"
+    unit.header["CHECKSUM"] = "0" * 16, "of this HDU"
+    unit.header["CHECKSUM"] = _encode(0xFFFFFFFF - _header_sum(unit, data))
+    return unit
+
+
+def checksums_hold(unit: Unit) -> bool:
+    """Whether DATASUM and CHECKSUM are those of this HDU."""
+    data = _data_sum(unit)
+    return str(unit.header.get("DATASUM")).strip() == str(data) and _header_sum(unit, data) == 0xFFFFFFFF
+
+
+def _data_sum(unit: Unit) -> int:
+    data = position = 0
     for piece in unit.pieces():
         data = _sum32(piece.reshape(-1), position, data)
         position += piece.numel()
-    unit.header["DATASUM"] = str(data), "of the data"
-    unit.header["CHECKSUM"] = "0" * 16, "of this HDU"
-    header = torch.frombuffer(bytearray(unit.header.to_bytes()), dtype=torch.uint8)
-    unit.header["CHECKSUM"] = _encode(0xFFFFFFFF - _sum32(header, 0, data))
+    return data
+
+
+def _header_sum(unit: Unit, data: int) -> int:
+    return _sum32(torch.frombuffer(bytearray(unit.header.to_bytes()), dtype=torch.uint8), 0, data)
 
 
 def _sum32(data: torch.Tensor, position: int, total: int) -> int:
@@ -430,14 +559,12 @@ def _encode(value: int) -> str:
 # ---------------------------------------------------------------------------- files
 
 
-def _write_whole(path: str | bytes, units: list[_Unit], overwrite: bool, checksum: bool) -> None:
+def write_whole(path: str | bytes, units: Iterable[Unit], overwrite: bool) -> None:
+    """A new file of these HDUs, made one by one; the file is there when all are, or not at all."""
     target = os.fsdecode(os.path.realpath(path))
     if target.lower().endswith((".bz2", ".z", ".zip", ".xz")):
         raise FitsUnsupported("of compressed files only .gz is written")
     mode = _existing_mode(target, overwrite)
-    if checksum:
-        for unit in units:
-            _add_checksums(unit)
     folder, name = os.path.split(target)
     temporary = os.path.join(folder, f".{name[:40]}.{secrets.token_hex(6)}.tmp")
     try:
@@ -463,9 +590,12 @@ def _write_whole(path: str | bytes, units: list[_Unit], overwrite: bool, checksu
             os.unlink(temporary)
 
 
-def _write_units(file: BinaryIO | gzip.GzipFile, units: list[_Unit]) -> None:
+def _write_units(file: BinaryIO | gzip.GzipFile, units: Iterable[Unit]) -> None:
     for unit in units:
-        file.write(unit.header.to_bytes())
+        header = unit.header.to_bytes()
+        if not isinstance(file, gzip.GzipFile):
+            reserve(file.fileno(), file.tell(), len(header) + -(-unit.size // BLOCK) * BLOCK)
+        file.write(header)
         for piece in unit.pieces():
             piece = piece.contiguous()
             file.write(as_buffer(piece))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from readers import (
     WIDE_COLUMNS,
     doubles,
     lookups,
+    within_a_step,
 )
 
 Way = Callable[[Any], object]
@@ -95,6 +96,24 @@ def ways(open: Callable, pixels: Callable, column: Callable, header: Callable) -
         "spectra": spectra,
         "compressed": partial(image, hdu=1),
     }
+
+
+def writes(write: Callable[..., None], read: Way, quantized: dict[str, Any]) -> dict[str, list[Way]]:
+    """How a library writes an array with RICE_1 that writes so, reads back so, and is told so to quantize."""
+
+    @cache
+    def array(path: str) -> np.ndarray:
+        found = read(path, 0)
+        return np.ascontiguousarray(found.astype(found.dtype.newbyteorder("=")))
+
+    def rice(path: str, **settings: Any) -> Callable[[], torch.Tensor]:
+        target = f"{path}.{sys.argv[-1]}.fz"
+        write(target, array(path), **settings)
+        if settings:
+            return lambda: within_a_step(native(read(target, 1)), native(array(path)))
+        return lambda: native(read(target, 1))
+
+    return {"write_rice": [rice], "write_quantized": [partial(rice, **quantized)]}
 
 
 Table = dict[str, torch.Tensor]
@@ -254,14 +273,32 @@ if astropy:
     opens = [partial(fits.open, memmap=memmap) for memmap in (True, False)]
     found = [ways(open, *how) for open in opens]
     tables = [tables_of_astropy(open) for open in opens]
+
+    def write(path: str, array: np.ndarray, **settings: Any) -> None:
+        hdu = fits.CompImageHDU(array, compression_type="RICE_1", **settings)
+        hdu.writeto(path, overwrite=True)
+
+    settings = {"quantize_level": 4, "quantize_method": 1, "dither_seed": 1}
+    tables.append(writes(write, lambda path, hdu: fits.getdata(path, hdu), settings))
 else:
     if sys.argv[-1] == "fitsio":
+        import fitsio
         from fitsio import FITS, __version__, read_header
+
+        write = partial(fitsio.write, compress="RICE", clobber=True)
+        settings = {"qlevel": 4, "qmethod": "SUBTRACTIVE_DITHER_1", "dither_seed": 1}
     else:
-        from rustfits import FITS, __version__, read_header
+        from rustfits import FITS, Quantize, __version__, read_header
+
+        def write(path: str, array: np.ndarray, **settings: Any) -> None:
+            with FITS(path, "w+") as file:
+                file.write_image(array, compress="RICE_1", **settings)
+
+        settings = {"quantize": Quantize(level=4.0, method="dither1", seed=1)}
     found = [ways(FITS, lambda hdu: hdu.read(), lambda hdu, name: hdu.read_column(name), read_header)]
     tables = [tables_of_fitsio() if sys.argv[-1] == "fitsio" else tables_of_rustfits()]
+    tables.append(writes(write, lambda path, hdu: FITS(path)[hdu].read(), settings))
 
 VERSION = f"{sys.argv[-1]} {__version__}"
 WAYS = {kind: [each[kind] for each in found] for kind in found[0]}
-WAYS |= {kind: [way for each in tables for way in each[kind]] for kind in tables[0]}
+WAYS |= {kind: [way for each in tables for way in each.get(kind, [])] for kind in {*tables[0], *tables[-1]}}

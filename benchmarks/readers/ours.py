@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from functools import cache, partial
 
 import torch
-from readers import COLUMNS, CUTOUTS, FIRST, KEYS, LAST, ROWS, SIZE, STAMP, STAMPS, WHERE, WIDE_COLUMNS
+from readers import (
+    COLUMNS,
+    CUTOUTS,
+    FIRST,
+    KEYS,
+    LAST,
+    ROWS,
+    SIZE,
+    STAMP,
+    STAMPS,
+    WHERE,
+    WIDE_COLUMNS,
+    within_a_step,
+)
 
 import torchfits
 
@@ -67,6 +81,21 @@ def ragged(path: str) -> tuple[torch.Tensor, torch.Tensor]:
     return table(path, ragged="offsets")["V"]
 
 
+@cache
+def pixels(path: str) -> torch.Tensor:
+    return image(path)
+
+
+def write(path: str, **settings: object) -> Callable[[], torch.Tensor]:
+    target = f"{path}.{sys.argv[-1]}.fz"
+    torchfits.writeto(target, pixels(path), compress="rice", overwrite=True, **settings)
+    if settings:
+        return lambda: within_a_step(image(target, hdu=1), pixels(path))
+    return partial(image, target, hdu=1)
+
+
+QUANTIZE = torchfits.Quantize(level=4, method="dither1", seed=1)
+
 WAYS = {
     "image": [image],
     "scaled": [image],
@@ -79,6 +108,8 @@ WAYS = {
     "last": [partial(image, hdu="E99")],
     "spectra": [spectra],
     "compressed": [partial(image, hdu=1)],
+    "write_rice": [write],
+    "write_quantized": [partial(write, quantize=QUANTIZE)],
     "table": [table],
     "columns": [partial(table, columns=COLUMNS)],
     "slice": [partial(table, rows=slice(FIRST, LAST))],

@@ -1,5 +1,6 @@
 /* tf_scan_header on any bytes. What it calls ordinary is compared with a slow reading of the same cards. */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -232,6 +233,24 @@ static void check_finds(const uint8_t *data, size_t n)
         check_find(data, n, data + at);
 }
 
+/* tf_table_keyword_of: what it finds is what the card spells, and it looks at no byte behind the card. */
+static void check_table_keywords(const uint8_t *data, size_t n)
+{
+    static arena place;
+    const guarded copy = guard(&place, TF_CARD, 0, 1);
+    for (size_t at = 0; at + TF_CARD <= n && at < 64 * TF_CARD; at += TF_CARD) {
+        char name[24];
+        int number = -1;
+        memcpy(copy.start, data + at, TF_CARD);
+        const tf_table_keyword found = tf_table_keyword_of(copy.start, &number);
+        CHECK(found >= TF_ODD_CARD && found < TF_TABLE_KEYWORDS);
+        if (found < 0)
+            continue;
+        snprintf(name, sizeof name, "%s%.0d", tf_table_keyword_name(found), number);
+        CHECK(number >= 0 && is_card(data + at, name));
+    }
+}
+
 static tf_scan_result scan(const uint8_t *data, size_t n, int primary, tf_header *h)
 {
     static arena place;
@@ -297,6 +316,7 @@ static void check_bytes(const uint8_t *data, size_t n)
     check_header(data, n, 1);
     check_header(data, n, 0);
     check_finds(data, n);
+    check_table_keywords(data, n);
 }
 
 /* The bytes as they are; then every line of them as a card, which a change reaches more easily. */

@@ -6,7 +6,9 @@ Needs the standard library alone; the inputs are described at the head of each f
 from __future__ import annotations
 
 import gzip
+import math
 import random
+import struct
 import sys
 from pathlib import Path
 
@@ -166,24 +168,40 @@ def table_inputs() -> list[bytes]:
     return inputs
 
 
+def rice_stream(chance: random.Random, width: int, count: int, splits: list[int]) -> bytes:
+    """A stream of `count` numbers. Blocks of 32 take turns in how many bits are plain; -1 for all alike."""
+    bits = f"{chance.getrandbits(8 << width):0{8 << width}b}"
+    for i in range(count):
+        split = splits[i // 32 % len(splits)]
+        if i % 32 == 0:
+            bits += f"{split + 1:0{3 + width}b}"
+        if split == (6, 14, 25)[width]:
+            bits += f"{chance.getrandbits(8 << width):0{8 << width}b}"
+        elif split >= 0:
+            zeros = 70 if chance.randrange(60) == 0 else chance.randrange(4)
+            bits += "0" * zeros + "1" + "".join(chance.choices("01", k=split))
+    bits += "0" * (-len(bits) % 8)
+    return int("1" + bits, 2).to_bytes(len(bits) // 8 + 1, "big")[1:]
+
+
 def rice_inputs() -> list[bytes]:
-    """Streams of numbers that go up and down a little, or by leaps, or stay; of every width."""
+    """Streams of numbers that go up and down a little, or by leaps, or stay; of every width. Then numbers."""
     chance = random.Random(4)
     inputs = []
     for width in range(3):
+        plain = [-1, 0, 2, 5, 9, (6, 14, 25)[width] - 1, (6, 14, 25)[width]]
+        plain = [split for split in plain if split <= (6, 14, 25)[width]]
         for count in (1, 31, 33, 300):
-            for split in (-1, 0, 2, 5, (6, 14, 25)[width]):
-                bits = f"{chance.getrandbits(8 << width):0{8 << width}b}"
-                for i in range(count):
-                    if i % 32 == 0:
-                        bits += f"{split + 1:0{3 + width}b}"
-                    if split == (6, 14, 25)[width]:
-                        bits += f"{chance.getrandbits(8 << width):0{8 << width}b}"
-                    elif split >= 0:
-                        bits += "0" * chance.randrange(4) + "1" + "".join(chance.choices("01", k=split))
-                bits += "0" * (-len(bits) % 8)
-                head = bytes([width, 31, count >> 8, count & 255])
-                inputs.append(head + int("1" + bits, 2).to_bytes(len(bits) // 8 + 1, "big")[1:])
+            head = bytes([0, width, 31, count >> 8, count & 255])
+            for split in plain:
+                inputs.append(head + bytes([0]) + rice_stream(chance, width, count, [split]))
+            for _ in range(4):
+                streams = [rice_stream(chance, width, count, chance.sample(plain, 3)) for _ in range(4)]
+                sizes = b"".join(len(stream).to_bytes(2, "big") for stream in streams[:3])
+                inputs.append(head + bytes([3]) + sizes + b"".join(streams))
+            for bits in (0, 4, 9, 31):
+                head = bytes([1, width, 31, count >> 8, count & 255, bits])
+                inputs.append(head + chance.randbytes(4 * count))
     return inputs
 
 
@@ -200,6 +218,62 @@ def deflate_inputs() -> list[bytes]:
             inputs.append(bytes([1, size >> 8, size & 255]) + stream[10:-8])
             inputs.append(bytes([2, size >> 9, size >> 1 & 255]) + stream + bytes(5) + stream)
             inputs.append(bytes([3, level, chance.randrange(256)]) + text)
+
+
+def quantise_inputs() -> list[bytes]:
+    """Tiles of noise, with NaN, zeros, constant stretches and numbers of any size; and integers."""
+    chance = random.Random(5)
+    inputs = []
+    for method in range(3):
+        head = bytes([0, method]) + struct.pack(">qi", 77, 3)
+        for wide in range(2):
+            for columns in (7, 40, 400):
+                for kind in range(5):
+                    reals = [chance.gauss(100, 7) for _ in range(400)]
+                    if kind == 1:
+                        reals = [round(real / 10) for real in reals]
+                    elif kind == 2:
+                        reals = [chance.choice([real, 0.0, math.nan]) for real in reals]
+                    elif kind == 3:
+                        reals = [real * 10.0 ** chance.randint(-30, 30) for real in reals]
+                    elif kind == 4:
+                        reals = [real * (1e35, 1e305)[wide] for real in reals]
+                    level = chance.choice([4.0, 0.0, 100.0, -0.5, -1e-9])
+                    how = bytes([wide]) + struct.pack(">H4d", columns - 1, level, 7.0, 10.0, 30.0)
+                    inputs.append(head + how + struct.pack("=400" + "fd"[wide], *reals))
+        for blank in range(2):
+            how = struct.pack(">2dBq", 0.25, 100.0, blank, -2147483647)
+            numbers = [chance.choice([-2147483647, -2147483646, chance.getrandbits(31)]) for _ in range(300)]
+            inputs.append(bytes([1]) + head[1:] + how + struct.pack("=300i", *numbers))
+
+
+def hcompress_inputs() -> list[bytes]:
+    """Streams of planes as they are, and of few bits; pixels of few bits and of all."""
+    chance = random.Random(5)
+    inputs = []
+    for side in (0, 1, 2, 3, 14, 31, 62, 78):
+        for smooth in range(2):
+            for planes in (b"\0\0\0", b"\1\0\0", b"\2\1\0", b"\4\3\3"):
+                head = bytes([0, side, chance.randrange(79), smooth, 0, chance.randrange(9)])
+                body = bytes(chance.choice([0, 0, 15, 240, 255, chance.randrange(256)]) for _ in range(300))
+                inputs.append(head + chance.randbytes(1) + bytes(7) + planes + body)
+            for bits in (0, 7, 15, 31):
+                head = bytes([1, side, chance.randrange(79), smooth, 0, chance.randrange(3), bits])
+                inputs.append(head + chance.randbytes(400))
+    return inputs
+
+
+def plio_inputs() -> list[bytes]:
+    """Lists of both headers, of every code."""
+    chance = random.Random(6)
+    inputs = []
+    for length in (0, 1, 5, 60):
+        for old in range(2):
+            for _ in range(5):
+                code = [chance.randrange(8) << 12 | chance.choice([0, 1, 3, 40, 4095]) for _ in range(length)]
+                head = [0, 0, length + 3] if old else [0, 7, 0xFF9C, length + 7, 0, 0, 0]
+                words = [chance.choice([0, 90, 5000, 8999]), *head, *code]
+                inputs.append(b"".join(word.to_bytes(2, "big") for word in words))
     return inputs
 
 
@@ -231,6 +305,9 @@ def main() -> None:
         "table": table_inputs(),
         "rice": rice_inputs(),
         "deflate": deflate_inputs(),
+        "quantise": quantise_inputs(),
+        "hcompress": hcompress_inputs(),
+        "plio": plio_inputs(),
     }
     for name, inputs in targets.items():
         folder = root / f"fuzz_{name}"

@@ -15,7 +15,7 @@ typedef struct {
     int next;
 } tf_dither;
 
-/* For the first element of a tile, which is the row of the table, from 0. Any ZDITHER0 will do: it counts modulo 10000. */
+/* For the first element of a tile, which is this row of the table, from 0. Any ZDITHER0 counts modulo 10000. */
 tf_dither tf_dither_begin(int64_t zdither0, int64_t tile);
 /* The numbers for the next *n elements, or for as many as lie one behind the other, which *n then says. */
 const float *tf_dither_take(tf_dither *dither, size_t *n);

@@ -1,6 +1,7 @@
 /* What the decoder and the encoder of HCOMPRESS_1 share: the sides of quadtrees, and their bits in words.
  *
- * A bitmap has each row in words of 32 columns, the first column in the highest bit; bits after the last column are 0. */
+ * A bitmap has each row in words of 32 columns, the first column in the highest bit; bits after the last column are
+ * 0. */
 #ifndef TF_HCOMPRESS_TREE_H
 #define TF_HCOMPRESS_TREE_H
 

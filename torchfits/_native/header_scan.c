@@ -379,3 +379,64 @@ const uint8_t *tf_find_card(const uint8_t *header, size_t bytes, const uint8_t k
     }
     return NULL;
 }
+
+/* ---------------------------------------------------------------------------- tables */
+
+static const struct {
+    const char *name;
+    size_t length;
+} table_keywords[TF_TABLE_KEYWORDS] = {
+    [TF_TTYPE] = {"TTYPE", 5},   [TF_TFORM] = {"TFORM", 5},   [TF_TBCOL] = {"TBCOL", 5},
+    [TF_TUNIT] = {"TUNIT", 5},   [TF_TSCAL] = {"TSCAL", 5},   [TF_TZERO] = {"TZERO", 5},
+    [TF_TNULL] = {"TNULL", 5},   [TF_TDIM] = {"TDIM", 4},     [TF_NAXIS] = {"NAXIS", 5},
+    [TF_BITPIX] = {"BITPIX", 6}, [TF_PCOUNT] = {"PCOUNT", 6}, [TF_GCOUNT] = {"GCOUNT", 6},
+    [TF_TFIELDS] = {"TFIELDS", 7}, [TF_THEAP] = {"THEAP", 5},
+};
+
+const char *tf_table_keyword_name(tf_table_keyword keyword)
+{
+    return table_keywords[keyword].name;
+}
+
+/* Which keyword a word in capitals is. */
+static tf_table_keyword table_keyword(const char *word, size_t length, int *number)
+{
+    size_t letters = length;
+    int k = 0;
+
+    *number = 0;
+    if (length > 0 && word[0] == 'Z')
+        return TF_ODD_CARD;
+    while (letters > 0 && word[letters - 1] >= '0' && word[letters - 1] <= '9')
+        letters--;
+    while (k < TF_TABLE_KEYWORDS &&
+           (table_keywords[k].length != letters || memcmp(table_keywords[k].name, word, letters) != 0))
+        k++;
+    const int has_number = letters < length;
+    if (k == TF_TABLE_KEYWORDS || (k < TF_NAXIS && !has_number) || (k > TF_NAXIS && has_number))
+        return TF_NO_TABLE_KEYWORD;
+    if (has_number && word[letters] == '0')
+        return TF_ODD_CARD;
+    for (; letters < length; letters++)
+        *number = 10 * *number + (word[letters] - '0');
+    return (tf_table_keyword)k;
+}
+
+tf_table_keyword tf_table_keyword_of(const uint8_t *card, int *number)
+{
+    const int is_hierarch = memcmp(card, "HIERARCH", 8) == 0;
+    char word[9];
+    size_t at = 0, length = 0;
+
+    if (is_hierarch ? !is_harmless_hierarch(card) : !is_standard(card))
+        return TF_ODD_CARD;
+    /* cfitsio goes by the word after HIERARCH, also where there are more */
+    for (at = is_hierarch ? 8 : 0; is_hierarch && card[at] == ' '; at++)
+        ;
+    for (; (is_hierarch || at < 8) && card[at] != ' ' && card[at] != '=' && length < sizeof word; at++)
+        word[length++] = (char)(card[at] >= 'a' && card[at] <= 'z' ? card[at] - 'a' + 'A' : card[at]);
+    if (length == sizeof word)
+        return TF_NO_TABLE_KEYWORD;
+    const tf_table_keyword found = table_keyword(word, length, number);
+    return is_hierarch && found != TF_NO_TABLE_KEYWORD ? TF_ODD_CARD : found;
+}

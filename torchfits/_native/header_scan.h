@@ -44,4 +44,34 @@ tf_scan_result tf_scan_header(const uint8_t *data, size_t n, int primary, tf_hea
 /* The first card of a keyword (8 bytes, blank-padded) in a header of `bytes` bytes up to END, or NULL. */
 const uint8_t *tf_find_card(const uint8_t *header, size_t bytes, const uint8_t keyword[8]);
 
+/* The keywords of a table: those of columns, NAXIS, which may have a number, and those that have none. */
+typedef enum {
+    TF_TTYPE,
+    TF_TFORM,
+    TF_TBCOL,
+    TF_TUNIT,
+    TF_TSCAL,
+    TF_TZERO,
+    TF_TNULL,
+    TF_TDIM,
+    TF_NAXIS,
+    TF_BITPIX,
+    TF_PCOUNT,
+    TF_GCOUNT,
+    TF_TFIELDS,
+    TF_THEAP,
+    TF_TABLE_KEYWORDS,
+    TF_NO_TABLE_KEYWORD = -1,
+    TF_ODD_CARD = -2
+} tf_table_keyword;
+
+/* Their names, without the number. */
+const char *tf_table_keyword_name(tf_table_keyword keyword);
+
+/* Which of them a card of 80 bytes begins with, and its number, 0 where it has none.
+ *
+ * TF_ODD_CARD where only the parser in Python can tell: of anything that cfitsio might take for one of them, and of what
+ * belongs to compressed images and tables. */
+tf_table_keyword tf_table_keyword_of(const uint8_t *card, int *number);
+
 #endif

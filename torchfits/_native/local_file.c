@@ -158,3 +158,14 @@ int tf_processor_quota(void)
     }
     return quota > 0 && period > 0 ? (int)((quota + period - 1) / period) : 0;
 }
+
+void tf_reserve(int fd, int64_t start, int64_t size)
+{
+#if defined(__linux__)
+    /* unlike posix_fallocate this writes no zeros where the file system has no such thing */
+    if (size > 0 && fallocate(fd, 0, start, size) != 0)
+        errno = 0;
+#else
+    (void)fd, (void)start, (void)size;
+#endif
+}

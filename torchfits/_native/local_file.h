@@ -29,6 +29,10 @@ void tf_unmap(const uint8_t *mapping, int64_t size);
 /* Asks for huge pages in memory that will be filled; a hint. */
 void tf_advise_huge(void *memory, size_t size);
 
+/* Asks for the room of bytes that will be written; a hint. Where it is there, a file that takes the place of another is
+ * not waited for. */
+void tf_reserve(int fd, int64_t start, int64_t size);
+
 /* What the control group of this process lets it use of the processors, rounded up; 0 where it sets no limit. */
 int tf_processor_quota(void);
 

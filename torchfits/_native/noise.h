@@ -6,7 +6,8 @@
 
 #include "quantise.h"
 
-/* Of a tile: its lowest and highest pixel, as numbers of the type of its pixels, and how many there are that are no NaN. */
+/* The lowest and the highest pixel of a tile, and how many there are that are no NaN. Of none, the highest is below
+ * the lowest. */
 typedef struct {
     double lowest, highest;
     size_t count;

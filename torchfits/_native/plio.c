@@ -138,7 +138,8 @@ static int put_runs(list *to, size_t zeros, size_t count, uint32_t value)
     for (; zeros > RUN_MAX; zeros -= RUN_MAX)
         if (put(to, ZEROS, RUN_MAX) != 0)
             return -1;
-    /* the last zeros take a single pixel with them. (cfitsio does so with 4095 zeros too, and overflows into the code.) */
+    /* the last zeros take a single pixel with them; with 4095 of them cfitsio does so, too, and overflows into the
+     * code */
     if (count == 1 && zeros > 0 && zeros < RUN_MAX)
         return put(to, ZEROS_AND_VALUE, (uint32_t)zeros + 1);
     if (zeros > 0 && put(to, ZEROS, (uint32_t)zeros) != 0)
@@ -173,7 +174,8 @@ int64_t tf_plio_encode(const int32_t *pixels, size_t n, uint8_t *to, size_t room
     if (length > LENGTH_MAX)
         return -1;
     list header = {to, words.at, 0};
-    const uint32_t fields[HEADER_WORDS] = {0, HEADER_WORDS, NEW_HEADER, (uint32_t)length & 0x7fff, (uint32_t)length >> 15};
+    const uint32_t low = (uint32_t)length & 0x7fff, high = (uint32_t)length >> 15;
+    const uint32_t fields[HEADER_WORDS] = {0, HEADER_WORDS, NEW_HEADER, low, high};
     for (int i = 0; i < HEADER_WORDS; i++)
         put(&header, 0, fields[i]);
     return bytes;

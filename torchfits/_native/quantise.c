@@ -79,7 +79,7 @@ static double middle(const tf_range *range, int wide)
     return (wide ? range->highest + range->lowest : (double)((float)range->highest + (float)range->lowest)) / 2;
 }
 
-/* What is 0 among the integers: so that they begin at 0 where none is special and they do not take more than 31 bits. */
+/* What is 0 among the integers: so that they begin at 0, where none is special and they take no more than 31 bits. */
 static double zero_point(const tf_quantisation *q, const tf_range *range, int wide)
 {
     if (q->has_blank || q->method == TF_SUBTRACTIVE_DITHER_2)
@@ -106,7 +106,7 @@ int tf_quantise(tf_quantisation *q, float level, const void *pixels, int wide, s
                 tf_noise_guess *guess, void *scratch, int32_t *numbers)
 {
     size_t n = columns * rows;
-    if (n <= 1)
+    if (n <= 1 || n > INT32_MAX)
         return -1;
     tf_range range = tf_range_of(pixels, wide, n);
     const int all_null = range.count == 0;

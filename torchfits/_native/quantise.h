@@ -1,5 +1,5 @@
-/* Real numbers as scaled integers (FITS standard 4.0, section 10.2): what is done to a tile before it is compressed, and
- * undone when it is read. The results are cfitsio's, bit for bit. */
+/* Real numbers as scaled integers (FITS standard 4.0, section 10.2): what is done to a tile before it is compressed,
+ * and undone when it is read. The results are cfitsio's, bit for bit. */
 #ifndef TF_QUANTISE_H
 #define TF_QUANTISE_H
 
@@ -39,10 +39,11 @@ typedef struct {
 /* Memory that tf_quantise needs, aligned as malloc's. */
 size_t tf_quantise_scratch(int wide, size_t columns, size_t rows);
 
-/* The integers for a tile of float or (wide) double; NaN becomes TF_ZBLANK. Level: how many steps one sigma of the noise
- * has, 0 for four, or, negative, the size of a step. Takes from q the method, ZDITHER0 and the tile's number, and sets
- * the rest. -1 where the tile is to be stored without loss: there is no noise in it, or its range is too large for
- * 32 bits, or it holds infinities. */
+/* The integers for a tile of float or (wide) double; NaN becomes TF_ZBLANK. Level: how many steps one sigma of the
+ * noise has, 0 for four, or, negative, the size of a step. Takes from q the method, ZDITHER0 and the tile's number, and sets
+ * the rest. -1 where the tile is to be stored without loss: it has no noise, or one pixel, or more than 2^31 - 1; its
+ * range is too large for 32 bits; or it holds infinities, or such large numbers that cfitsio's integers would mean
+ * nothing. */
 int tf_quantise(tf_quantisation *q, float level, const void *pixels, int wide, size_t columns, size_t rows,
                 tf_noise_guess *guess, void *scratch, int32_t *numbers);
 

@@ -172,25 +172,41 @@ static int decode_slowly(decoder *d, const kind *k, int n)
 
 /* ---------------------------------------------------------------------------- UNIT numbers at once */
 
-/* Whether the next UNIT numbers of these streams can be had the fast way, `groups` of codes after one filling each. */
-static int is_plain_sailing(const decoder *d, int count, const kind *k, int *groups)
+/* How often UNIT codes want a filling of 56 bits, and where the codes for each end: few codes are more than two bits
+ * longer than the shortest, where the encoder chose well. */
+typedef struct {
+    uint8_t longest; /* of codes without zeros */
+    uint8_t fillings, ends[UNIT / 2];
+} grouping;
+
+/* That for the next codes of these streams; NULL where they cannot be had the fast way. */
+static const grouping *fast_way(const decoder *d, int count, const kind *k)
 {
+    static const grouping groupings[] = {{4, 2, {8, 16}},
+                                         {7, 3, {6, 11, 16}},
+                                         {11, 4, {4, 8, 12, 16}},
+                                         {UINT8_MAX, 8, {2, 4, 6, 8, 10, 12, 14, 16}}};
+    const grouping *g = groupings;
     uint32_t longest = 0;
     for (int i = 0; i < count; i++) {
         if (d[i].field == 0 || d[i].field == k->coding.as_is)
-            return 0;
+            return NULL;
         longest = d[i].field > longest ? d[i].field : longest;
     }
-    /* of codes that suit the numbers few are longer by more than two bits, and a filling has 56 */
-    *groups = longest <= 4 ? 2 : longest <= 7 ? 3 : longest <= 11 ? 4 : 8;
+    while (longest > g->longest)
+        g++;
+    /* a filling goes on by 7 bytes at most, and reads 8 */
     for (int i = 0; i < count; i++)
-        if (d[i].in.end - d[i].in.at < 7 * *groups + 8)
-            return 0;
-    return 1;
+        if (d[i].in.end - d[i].in.at < 7 * g->fillings + 8)
+            return NULL;
+    return g;
 }
 
-/* the bits of 2 to the 65th, and the exponent of codes that begin with a one, minus those of its bits that count zeros */
-#define SCALE ((uint64_t)1088 << 52)
+/* The upper 52 bits from where a code begins become a multiple of 2 to the 13th, as a double. Its exponent tells the
+ * zeros, its fraction goes on with the plain bits: shifted, they are the code, but that the exponent counts down
+ * from NO_ZEROS. The low six bits of that are ones, so that an exclusive or makes it count up from 0. */
+#define SCALE_BITS ((uint64_t)1088 << 52)
+#define SCALE 0x1p65
 #define NO_ZEROS 1087
 
 #define INLINED __attribute__((always_inline))
@@ -203,7 +219,7 @@ static int is_plain_sailing(const decoder *d, int count, const kind *k, int *gro
 #define KERNELS "rice_kernels.h"
 #include "variants.h"
 
-typedef int decode_kernel(decoder *decoders, int count, const kind *k, int *bad);
+typedef int decode_kernel(decoder *decoders, int count, const kind *k);
 
 /* ---------------------------------------------------------------------------- streams */
 
@@ -214,8 +230,8 @@ static const char *take_field(decoder *d, const kind *k)
     return d->field > k->coding.as_is ? "has a code that no encoder writes" : NULL;
 }
 
-const char *tf_rice_decode(const tf_stream *streams, int count, int width, uint64_t block, void *const *to, uint64_t n,
-                           int *bad)
+const char *tf_rice_decode(const tf_stream *streams, int count, int width, uint64_t block, void *const *to,
+                           uint64_t n, int *bad)
 {
     decode_kernel *decode_unit = decode_unit_portable;
     decoder decoders[TF_RICE_TOGETHER];
@@ -248,7 +264,7 @@ const char *tf_rice_decode(const tf_stream *streams, int count, int width, uint6
                 return wrong;
         }
         for (; in_block >= UNIT; in_block -= UNIT)
-            if (decode_unit(decoders, count, &k, bad) != 0)
+            if ((*bad = decode_unit(decoders, count, &k)) >= 0)
                 return cut;
         for (*bad = 0; *bad < count; ++*bad)
             if (decode_slowly(&decoders[*bad], &k, (int)in_block) != 0)

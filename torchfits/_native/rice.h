@@ -24,10 +24,10 @@ uint64_t tf_rice_least(uint64_t n, int width, uint64_t block);
 /* As many streams are decoded at once best: what one waits for, the others use. */
 #define TF_RICE_TOGETHER 4
 
-/* The n numbers of each of up to TF_RICE_TOGETHER streams to n * width bytes at each of `to`, aligned to `width`, in the
- * host's byte order. NULL, or what is wrong with one of them, streams[*bad], as the end of a sentence about it; then the
- * others need not be complete. Bytes after the last number are not looked at. */
-const char *tf_rice_decode(const tf_stream *streams, int count, int width, uint64_t block, void *const *to, uint64_t n,
-                           int *bad);
+/* The n numbers of each of up to TF_RICE_TOGETHER streams to n * width bytes at each of `to`, aligned to `width`, in
+ * the host's byte order. NULL, or what is wrong with one of them, streams[*bad], as the end of a sentence that begins
+ * with 'the compressed tile'; then the others need not be complete. Bytes after the last number are not looked at. */
+const char *tf_rice_decode(const tf_stream *streams, int count, int width, uint64_t block, void *const *to,
+                           uint64_t n, int *bad);
 
 #endif

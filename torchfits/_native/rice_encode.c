@@ -21,28 +21,29 @@ typedef struct {
 } writer;
 
 /* `length` bits, 1 to 56, of which the upper ones are zeros. */
-static inline void put(writer *w, uint64_t code, unsigned length)
+static inline writer put(writer w, uint64_t code, unsigned length)
 {
-    w->bits |= code << (64 - length) >> w->waiting;
-    w->waiting += length;
+    w.bits |= code << (64 - length) >> w.waiting;
+    w.waiting += length;
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-    const uint64_t word = w->bits;
+    const uint64_t word = w.bits;
 #else
-    const uint64_t word = __builtin_bswap64(w->bits);
+    const uint64_t word = __builtin_bswap64(w.bits);
 #endif
-    memcpy(w->at, &word, sizeof word);
-    w->at += w->waiting / 8;
-    w->bits <<= w->waiting / 8 * 8;
-    w->waiting %= 8;
+    memcpy(w.at, &word, sizeof word);
+    w.at += w.waiting / 8;
+    w.bits <<= w.waiting / 8 * 8;
+    w.waiting %= 8;
+    return w;
 }
 
 /* Zeros for what is above the plain bits, a one, the plain bits. */
-static void put_code(writer *w, uint32_t code, unsigned plain)
+static writer put_code(writer w, uint32_t code, unsigned plain)
 {
     uint32_t zeros = code >> plain;
     for (; zeros >= 24; zeros -= 24)
-        put(w, 0, 24);
-    put(w, (uint32_t)1 << plain | (code & (((uint32_t)1 << plain) - 1)), zeros + 1 + plain);
+        w = put(w, 0, 24);
+    return put(w, (uint32_t)1 << plain | (code & (((uint32_t)1 << plain) - 1)), zeros + 1 + plain);
 }
 
 /* ---------------------------------------------------------------------------- blocks */
@@ -53,14 +54,6 @@ static unsigned plain_bits_for(uint64_t sum, uint64_t n)
     const uint64_t mean = sum > n / 2 + 1 ? (sum - n / 2 - 1) / n : 0;
     return mean < 2 ? 0 : 64 - (unsigned)__builtin_clzll(mean / 2);
 }
-
-#define KERNELS "rice_encode_kernels.h"
-#include "variants.h"
-
-typedef struct {
-    uint64_t (*codes_of)(const uint8_t *numbers, int width, int n, uint32_t *codes);
-    void (*put_codes)(writer *w, const uint32_t *codes, int n, unsigned plain);
-} kernels;
 
 /* Numbers as they are given. */
 typedef struct {
@@ -75,47 +68,15 @@ static uint32_t first_of(const source *s)
                            : *(const uint32_t *)(const void *)s->at;
 }
 
-/* The codes of `count` numbers, CHUNK at most, from number i on; their sum. */
-static uint64_t codes_from(const kernels *k, const source *s, uint64_t i, int count, uint32_t *codes)
-{
-    const size_t width = (size_t)s->width;
-    if (i > 0)
-        return k->codes_of(s->at + i * width, s->width, count, codes);
-    /* the first number has none before it: it stands for that itself */
-    uint32_t copy[CHUNK + 1];
-    memcpy(copy, s->at, width);
-    memcpy((uint8_t *)copy + width, s->at, (size_t)count * width);
-    return k->codes_of((const uint8_t *)copy + width, s->width, count, codes);
-}
-
 static inline int chunk(uint64_t left)
 {
     return left < CHUNK ? (int)left : CHUNK;
 }
 
-static void put_block(writer *w, const kernels *k, const tf_rice_coding *coding, const source *s, uint64_t first,
-                      uint64_t n)
-{
-    uint32_t codes[CHUNK];
-    uint64_t sum = 0;
-    for (uint64_t i = 0; i < n; i += CHUNK)
-        sum += codes_from(k, s, first + i, chunk(n - i), codes);
-    const unsigned plain = plain_bits_for(sum, n);
-    const unsigned field = sum == 0 ? 0 : plain + 1 < coding->as_is ? plain + 1 : coding->as_is;
-    put(w, field, (unsigned)coding->field_bits);
-    if (field == 0)
-        return;
-    for (uint64_t i = 0; i < n; i += CHUNK) {
-        const int count = chunk(n - i);
-        if (n > CHUNK)
-            codes_from(k, s, first + i, count, codes);
-        if (field < coding->as_is)
-            k->put_codes(w, codes, count, plain);
-        else
-            for (int j = 0; j < count; j++)
-                put(w, codes[j], 8 * (unsigned)s->width);
-    }
-}
+#define KERNELS "rice_encode_kernels.h"
+#include "variants.h"
+
+typedef writer encode_kernel(writer w, const source *s, uint64_t n, uint64_t block, const tf_rice_coding *coding);
 
 /* ---------------------------------------------------------------------------- streams */
 
@@ -130,24 +91,19 @@ size_t tf_rice_room(uint64_t n, int width, uint64_t block)
 
 int64_t tf_rice_encode(const void *numbers, uint64_t n, int width, uint64_t block, uint8_t *to, size_t room)
 {
-    kernels k = {codes_of_portable, put_codes_portable};
     const source s = {numbers, width};
     writer w = {to, 0, 0};
+    encode_kernel *encode = encode_portable;
     tf_rice_coding coding;
 
 #ifdef HAVE_AVX2
     if (tf_uses_avx2())
-        k = (kernels){codes_of_avx2, put_codes_avx2};
+        encode = encode_avx2;
 #endif
     if (block == 0 || tf_rice_coding_of(width, &coding) != 0 || room < tf_rice_room(n, width, block))
         return -1;
     if (n == 0)
         return 0;
-    put(&w, first_of(&s), 8 * (unsigned)width);
-    for (uint64_t left = n; left > 0;) {
-        const uint64_t in_block = left < block ? left : block;
-        put_block(&w, &k, &coding, &s, n - left, in_block);
-        left -= in_block;
-    }
+    w = encode(put(w, first_of(&s), 8 * (unsigned)width), &s, n, block, &coding);
     return w.at - to + (w.waiting > 0);
 }

@@ -1,5 +1,5 @@
-/* Numbers to RICE_1 streams, byte for byte as cfitsio writes them; but for blocks of 64 and more with a leap of 2^30 or more
- * among small ones, of which cfitsio makes what nothing can read. */
+/* Numbers to RICE_1 streams, byte for byte as cfitsio writes them; but for blocks of 64 and more with a leap of 2^30 or
+ * more among small ones, of which cfitsio makes what nothing can read. */
 #ifndef TF_RICE_ENCODE_H
 #define TF_RICE_ENCODE_H
 

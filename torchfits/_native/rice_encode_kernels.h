@@ -1,8 +1,8 @@
 /* The loops of rice_encode.c. Included once per variant, KERNEL(name) naming it. */
 
-/* The codes of n numbers; the one before the first must be there too. Their sum. Differences that overflow come round; 0, 1,
- * 2, ... become even codes, -1, -2, ... odd ones. */
-static uint64_t KERNEL(codes_of)(const uint8_t *numbers, int width, int n, uint32_t *restrict codes)
+/* The codes of n numbers; the one before the first must be there too. Their sum. Differences that overflow come round;
+ * 0, 1, 2, ... become even codes, -1, -2, ... odd ones. */
+static inline uint64_t KERNEL(codes_of)(const uint8_t *numbers, int width, int n, uint32_t *restrict codes)
 {
     uint64_t sum = 0;
     if (width == 1) {
@@ -55,11 +55,10 @@ static inline pieces pairs(const uint32_t *codes, __m128i plain, __m256i one)
                     _mm256_add_epi64(_mm256_and_si256(length, right), second)};
 }
 
-static void put_codes_avx2(writer *w, const uint32_t *codes, int n, unsigned plain)
+static inline writer put_codes_avx2(writer w, const uint32_t *codes, int n, unsigned plain)
 {
     const __m128i plain_bits = _mm_cvtsi32_si128((int)plain);
     const __m256i one = _mm256_set1_epi32((int)((uint32_t)1 << plain)), most = _mm256_set1_epi64x(56);
-    writer out = *w;
     int i = 0;
     for (; i + 16 <= n; i += 16) {
         const pieces a = pairs(codes + i, plain_bits, one), b = pairs(codes + i + 8, plain_bits, one);
@@ -70,26 +69,25 @@ static void put_codes_avx2(writer *w, const uint32_t *codes, int n, unsigned pla
         const __m256i long_ones = _mm256_cmpgt_epi64(length, most);
         if (__builtin_expect(!_mm256_testz_si256(long_ones, long_ones), 0)) {
             for (int j = i; j < i + 16; j++)
-                put_code(&out, codes[j], plain);
+                w = put_code(w, codes[j], plain);
         } else {
             /* the first and the third are of the first eight codes */
-            put(&out, (uint64_t)_mm256_extract_epi64(fours, 0), (unsigned)_mm256_extract_epi64(length, 0));
-            put(&out, (uint64_t)_mm256_extract_epi64(fours, 2), (unsigned)_mm256_extract_epi64(length, 2));
-            put(&out, (uint64_t)_mm256_extract_epi64(fours, 1), (unsigned)_mm256_extract_epi64(length, 1));
-            put(&out, (uint64_t)_mm256_extract_epi64(fours, 3), (unsigned)_mm256_extract_epi64(length, 3));
+            w = put(w, (uint64_t)_mm256_extract_epi64(fours, 0), (unsigned)_mm256_extract_epi64(length, 0));
+            w = put(w, (uint64_t)_mm256_extract_epi64(fours, 2), (unsigned)_mm256_extract_epi64(length, 2));
+            w = put(w, (uint64_t)_mm256_extract_epi64(fours, 1), (unsigned)_mm256_extract_epi64(length, 1));
+            w = put(w, (uint64_t)_mm256_extract_epi64(fours, 3), (unsigned)_mm256_extract_epi64(length, 3));
         }
     }
     for (; i < n; i++)
-        put_code(&out, codes[i], plain);
-    *w = out;
+        w = put_code(w, codes[i], plain);
+    return w;
 }
 
 #else
 
-static void put_codes_portable(writer *w, const uint32_t *codes, int n, unsigned plain)
+static inline writer put_codes_portable(writer w, const uint32_t *codes, int n, unsigned plain)
 {
     const uint32_t one = (uint32_t)1 << plain;
-    writer out = *w;
     int i = 0;
     for (; i + 4 <= n; i += 4) {
         uint64_t bits = 0, length = 4 * (plain + 1);
@@ -97,16 +95,67 @@ static void put_codes_portable(writer *w, const uint32_t *codes, int n, unsigned
             length += codes[j] >> plain;
         if (__builtin_expect(length > 56, 0)) {
             for (int j = i; j < i + 4; j++)
-                put_code(&out, codes[j], plain);
+                w = put_code(w, codes[j], plain);
             continue;
         }
         for (int j = i; j < i + 4; j++)
             bits = bits << (codes[j] >> plain) << (plain + 1) | one | (codes[j] & (one - 1));
-        put(&out, bits, (unsigned)length);
+        w = put(w, bits, (unsigned)length);
     }
     for (; i < n; i++)
-        put_code(&out, codes[i], plain);
-    *w = out;
+        w = put_code(w, codes[i], plain);
+    return w;
 }
 
 #endif
+
+/* The codes of n numbers, CHUNK at most, from number i on; their sum. */
+static inline uint64_t KERNEL(codes_from)(const source *s, uint64_t i, int n, uint32_t *codes)
+{
+    const size_t width = (size_t)s->width;
+    if (i > 0)
+        return KERNEL(codes_of)(s->at + i * width, s->width, n, codes);
+    /* the first number has none before it: it stands for that itself */
+    uint32_t copy[CHUNK + 1];
+    memcpy(copy, s->at, width);
+    memcpy((uint8_t *)copy + width, s->at, (size_t)n * width);
+    return KERNEL(codes_of)((const uint8_t *)copy + width, s->width, n, codes);
+}
+
+/* The n numbers from `first` on, as a block. */
+static inline __attribute__((always_inline)) writer KERNEL(put_block)(writer w, const source *s, uint64_t first,
+                                                                      uint64_t n, const tf_rice_coding *coding)
+{
+    uint32_t codes[CHUNK];
+    uint64_t sum = 0;
+    for (uint64_t i = 0; i < n; i += CHUNK)
+        sum += KERNEL(codes_from)(s, first + i, chunk(n - i), codes);
+    const unsigned plain = plain_bits_for(sum, n);
+    const unsigned field = sum == 0 ? 0 : plain + 1 < coding->as_is ? plain + 1 : coding->as_is;
+    w = put(w, field, (unsigned)coding->field_bits);
+    if (field == 0)
+        return w;
+    for (uint64_t i = 0; i < n; i += CHUNK) {
+        const int count = chunk(n - i);
+        if (n > CHUNK)
+            KERNEL(codes_from)(s, first + i, count, codes);
+        if (field < coding->as_is)
+            w = KERNEL(put_codes)(w, codes, count, plain);
+        else
+            for (int j = 0; j < count; j++)
+                w = put(w, codes[j], 8 * (unsigned)s->width);
+    }
+    return w;
+}
+
+static writer KERNEL(encode)(writer w, const source *s, uint64_t n, uint64_t block, const tf_rice_coding *coding)
+{
+    for (uint64_t left = n; left > 0;) {
+        const uint64_t in_block = left < block ? left : block;
+        /* loops whose length the compiler knows */
+        w = in_block == CHUNK ? KERNEL(put_block)(w, s, n - left, CHUNK, coding)
+                              : KERNEL(put_block)(w, s, n - left, in_block, coding);
+        left -= in_block;
+    }
+    return w;
+}

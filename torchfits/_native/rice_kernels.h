@@ -1,53 +1,23 @@
-/* How rice.c takes UNIT codes at once. Included once per variant, KERNEL(name) naming it. */
+/* How rice.c decodes UNIT numbers at once. Included once per variant, KERNEL(name) naming it. */
 
 #if FOR_AVX2
-static inline uint64_t skip_zeros_avx2(uint64_t bits) { return bits << (_lzcnt_u64(bits) & 63); }
-#else
-static inline uint64_t skip_zeros_portable(uint64_t bits) { return bits << __builtin_clzll(bits | 1); }
-#endif
 
-/* The bits from each of n codes on, of which it takes no more than where the next one begins: the latency of that is what
- * it costs to decode a stream. `lengths` are those of codes without zeros. Streams whose codes took more than one filling
- * come back, a bit for each; theirs are wrong. */
-static inline INLINED unsigned KERNEL(take_group)(const uint8_t **at, uint64_t *bits, const uint64_t *lengths,
-                                                  int count, uint64_t (*saved)[UNIT], int first, int n)
+/* A one to the top; no bits stay none. */
+static inline uint64_t normalized_avx2(uint64_t bits)
 {
-    unsigned lost = 0;
-    UNROLL for (int k = 0; k < count; k++)
-    {
-        const unsigned taken = (unsigned)__builtin_ctzll(bits[k]);
-        at[k] += taken / 8;
-        bits[k] = filled(load_word(at[k]), taken % 8);
-    }
-    UNROLL for (int i = first; i < first + n; i++)
-    {
-        UNROLL for (int k = 0; k < count; k++)
-        {
-            saved[k][i] = bits[k];
-            bits[k] = KERNEL(skip_zeros)(bits[k]) << lengths[k];
-        }
-    }
-    UNROLL for (int k = 0; k < count; k++)
-    {
-        if (__builtin_expect(bits[k] == 0, 0)) {
-            lost |= 1u << k;
-            bits[k] = (uint64_t)1 << 63;
-        }
-    }
-    return lost;
+    return bits << (_lzcnt_u64(bits) & 63);
 }
 
-#if FOR_AVX2
-
+/* Four codes, in the lower halves of the lanes. */
 static inline __m256i four_codes(const uint64_t *saved, __m128i shift)
 {
     const __m256i top = _mm256_srli_epi64(_mm256_loadu_si256((const __m256i *)saved), 12);
-    const __m256i scaled = _mm256_or_si256(top, _mm256_set1_epi64x((int64_t)SCALE));
-    const __m256d real = _mm256_sub_pd(_mm256_castsi256_pd(scaled), _mm256_set1_pd(0x1p65));
+    const __m256i scaled = _mm256_or_si256(top, _mm256_set1_epi64x((int64_t)SCALE_BITS));
+    const __m256d real = _mm256_sub_pd(_mm256_castsi256_pd(scaled), _mm256_set1_pd(SCALE));
     return _mm256_srl_epi64(_mm256_castpd_si256(real), shift);
 }
 
-/* In the order 0 1 4 5 2 3 6 7. */
+/* In the order 0 1 4 5 2 3 6 7; codes of more than 52 bits come too large. */
 static inline __m256i eight_codes(const uint64_t *saved, __m128i shift, __m256i no_zeros)
 {
     const __m256 low = _mm256_castsi256_ps(four_codes(saved, shift));
@@ -55,6 +25,7 @@ static inline __m256i eight_codes(const uint64_t *saved, __m128i shift, __m256i 
     return _mm256_xor_si256(_mm256_castps_si256(_mm256_shuffle_ps(low, high, 0x88)), no_zeros);
 }
 
+/* Sums of the differences up to each; put_numbers adds them one by one. */
 static inline __m256i sums16(__m256i codes)
 {
     const __m256i sign = _mm256_sub_epi16(_mm256_setzero_si256(), _mm256_and_si256(codes, _mm256_set1_epi16(1)));
@@ -76,6 +47,8 @@ static inline __m256i sums32(__m256i codes)
     return _mm256_add_epi32(sum, _mm256_shuffle_epi32(lower, 0xff));
 }
 
+/* The numbers of UNIT codes that begin at the tops of `saved`; 0, and nothing done, where one is too long for that, or
+ * for 16 bits where the numbers are of no more. */
 static int put_unit_avx2(decoder *d, int width, const uint64_t *saved)
 {
     const int plain = (int)d->field - 1;
@@ -118,8 +91,12 @@ static int put_unit_avx2(decoder *d, int width, const uint64_t *saved)
 
 #else
 
-/* The codes of UNIT saved beginnings. A double has the place of the first one among its bits in its exponent, and what
- * follows in its fraction. 0 where a code is longer than the 52 bits that are looked at. */
+static inline uint64_t normalized_portable(uint64_t bits)
+{
+    return bits << __builtin_clzll(bits | 1);
+}
+
+/* The numbers of UNIT codes that begin at the tops of `saved`; 0, and nothing done, where one is too long for that. */
 static int put_unit_portable(decoder *d, int width, const uint64_t *saved)
 {
     const unsigned plain = d->field - 1;
@@ -129,9 +106,9 @@ static int put_unit_portable(decoder *d, int width, const uint64_t *saved)
     for (int i = 0; i < UNIT; i++) {
         const uint64_t top = saved[i] >> 12;
         short_of |= top - ((uint64_t)1 << plain);
-        word = top | SCALE;
+        word = top | SCALE_BITS;
         memcpy(&real, &word, sizeof real);
-        real -= 0x1p65;
+        real -= SCALE;
         memcpy(&word, &real, sizeof word);
         codes[i] = (uint32_t)(word >> (52 - plain)) ^ (uint32_t)NO_ZEROS << plain;
     }
@@ -143,59 +120,65 @@ static int put_unit_portable(decoder *d, int width, const uint64_t *saved)
 
 #endif
 
-static inline INLINED int KERNEL(decode_group_of_streams)(decoder *d, const int count, const kind *k, int groups,
-                                                          int *bad)
+/* UNIT numbers of each of `count` streams, which go the fast way. -1, or the index of one that ends before.
+ *
+ * First the bits from each code on are saved, and no more is found out than where the next one begins: for that the
+ * next one has to wait. A filling is for a group of codes; streams whose codes took more than one are lost, and are
+ * decoded slowly from where they were. */
+static inline INLINED int KERNEL(decode_together)(decoder *d, const int count, const kind *k, const grouping *g)
 {
-    uint64_t saved[TF_RICE_TOGETHER][UNIT], bits[TF_RICE_TOGETHER];
+    uint64_t saved[TF_RICE_TOGETHER][UNIT], bits[TF_RICE_TOGETHER], lengths[TF_RICE_TOGETHER];
     const uint8_t *at[TF_RICE_TOGETHER];
-    uint64_t lengths[TF_RICE_TOGETHER];
     unsigned lost = 0;
-    UNROLL for (int i = 0; i < count; i++)
-    {
-        bits[i] = d[i].in.bits;
-        at[i] = d[i].in.at;
-        lengths[i] = d[i].field;
+    UNROLL
+    for (int s = 0; s < count; s++) {
+        bits[s] = d[s].in.bits;
+        at[s] = d[s].in.at;
+        lengths[s] = d[s].field;
     }
-    if (groups == 2) {
-        lost |= KERNEL(take_group)(at, bits, lengths, count, saved, 0, 8);
-        lost |= KERNEL(take_group)(at, bits, lengths, count, saved, 8, 8);
-    } else if (groups == 3) {
-        lost |= KERNEL(take_group)(at, bits, lengths, count, saved, 0, 6);
-        lost |= KERNEL(take_group)(at, bits, lengths, count, saved, 6, 5);
-        lost |= KERNEL(take_group)(at, bits, lengths, count, saved, 11, 5);
-    } else if (groups == 4) {
-        for (int i = 0; i < UNIT; i += 4)
-            lost |= KERNEL(take_group)(at, bits, lengths, count, saved, i, 4);
-    } else {
-        for (int i = 0; i < UNIT; i += 2)
-            lost |= KERNEL(take_group)(at, bits, lengths, count, saved, i, 2);
-    }
-    for (int i = 0; i < count; i++) {
-        if (!(lost >> i & 1) && KERNEL(put_unit)(&d[i], k->width, saved[i])) {
-            d[i].in.at = at[i];
-            d[i].in.bits = bits[i];
-        } else if (decode_slowly(&d[i], k, UNIT) != 0) {
-            *bad += i;
-            return -1;
+    for (int i = 0, group = 0; i < UNIT; group++) {
+        UNROLL
+        for (int s = 0; s < count; s++) {
+            const unsigned taken = (unsigned)__builtin_ctzll(bits[s]);
+            at[s] += taken / 8;
+            bits[s] = filled(load_word(at[s]), taken % 8);
+        }
+        for (const int end = g->ends[group]; i < end; i++) {
+            UNROLL
+            for (int s = 0; s < count; s++) {
+                saved[s][i] = bits[s];
+                bits[s] = KERNEL(normalized)(bits[s]) << lengths[s];
+            }
+        }
+        UNROLL
+        for (int s = 0; s < count; s++) {
+            if (__builtin_expect(bits[s] == 0, 0)) {
+                lost |= 1u << s;
+                bits[s] = 1;
+            }
         }
     }
-    return 0;
+    for (int s = 0; s < count; s++) {
+        if (!(lost >> s & 1) && KERNEL(put_unit)(&d[s], k->width, saved[s])) {
+            d[s].in.at = at[s];
+            d[s].in.bits = bits[s];
+        } else if (decode_slowly(&d[s], k, UNIT) != 0) {
+            return s;
+        }
+    }
+    return -1;
 }
 
-static int KERNEL(decode_unit)(decoder *d, int count, const kind *k, int *bad)
+/* UNIT numbers of each stream. -1, or the index of one that ends before. */
+static int KERNEL(decode_unit)(decoder *d, int count, const kind *k)
 {
-    int groups;
-    *bad = 0;
-    if (count == TF_RICE_TOGETHER && is_plain_sailing(d, count, k, &groups))
-        return KERNEL(decode_group_of_streams)(d, TF_RICE_TOGETHER, k, groups, bad);
+    const grouping *g = count == TF_RICE_TOGETHER ? fast_way(d, count, k) : NULL;
+    if (g)
+        return KERNEL(decode_together)(d, TF_RICE_TOGETHER, k, g);
     for (int i = 0; i < count; i++) {
-        *bad = i;
-        if (is_plain_sailing(&d[i], 1, k, &groups)) {
-            if (KERNEL(decode_group_of_streams)(&d[i], 1, k, groups, bad) != 0)
-                return -1;
-        } else if (decode_slowly(&d[i], k, UNIT) != 0) {
-            return -1;
-        }
+        g = fast_way(&d[i], 1, k);
+        if (g ? KERNEL(decode_together)(&d[i], 1, k, g) == 0 : decode_slowly(&d[i], k, UNIT) != 0)
+            return i;
     }
-    return 0;
+    return -1;
 }

@@ -50,34 +50,51 @@ typedef struct {
     const int64_t *places; /* or, unless NULL, of each */
 } row_block;
 
-#define TAKE(width)                                                                                                    \
-    for (int64_t i = 0; i < count; i++)                                                                                \
-    memcpy(out + i * (width), from + (b->at ? b->at[first + i] : i * b->stride), width)
+/* Where cells are: cell i is from[at ? at[i] : i * stride]. Passed by value, so that no store can change it. */
+typedef struct {
+    const uint8_t *from;
+    const int64_t *at;
+    int64_t stride, count;
+} cells;
+
+/* Cells as two parts that may overlap: moves of a register each where `part` is a constant. */
+static inline void take(const cells c, size_t width, size_t part, uint8_t *out)
+{
+    for (int64_t i = 0; i < c.count; i++, out += width) {
+        const uint8_t *cell = c.from + (c.at ? c.at[i] : i * c.stride);
+        memcpy(out, cell, part);
+        if (part < width)
+            memcpy(out + width - part, cell + width - part, part);
+    }
+}
 
 /* `width` bytes from `offset` of rows [first, first + count) of a block, without gaps. */
 static void take_cells(const row_block *b, int64_t first, int64_t count, int64_t offset, int64_t width, void *to)
 {
-    uint8_t *out = to;
-    const uint8_t *from = b->bytes + ((b->at ? 0 : first * b->stride) + offset - b->origin);
-    switch (width) {
-    case 1:
-        TAKE(1);
-        break;
-    case 2:
-        TAKE(2);
-        break;
-    case 4:
-        TAKE(4);
-        break;
-    case 8:
-        TAKE(8);
-        break;
-    default:
-        TAKE((size_t)width);
-    }
+    const cells c = {
+        .from = b->bytes + ((b->at ? 0 : first * b->stride) + offset - b->origin),
+        .at = b->at ? b->at + first : NULL,
+        .stride = b->stride,
+        .count = count,
+    };
+    const size_t w = (size_t)width;
+    if (w == 1)
+        take(c, 1, 1, to);
+    else if (w == 2)
+        take(c, 2, 2, to);
+    else if (w == 4)
+        take(c, 4, 4, to);
+    else if (w == 8)
+        take(c, 8, 8, to);
+    else if (w > 4 && w < 8)
+        take(c, w, 4, to);
+    else if (w > 8 && w <= 16)
+        take(c, w, 8, to);
+    else if (w > 16 && w <= 32)
+        take(c, w, 16, to);
+    else
+        take(c, w, w, to);
 }
-
-#undef TAKE
 
 void tf_logicals(uint8_t *to, const uint8_t *letters, int64_t n)
 {
@@ -105,6 +122,13 @@ static void convert(const tf_field *field, uint8_t *to, const uint8_t *cells, in
         for (int64_t row = 0; row < rows; row++, cells += bytes, to += field->count)
             tf_bits(to, cells, field->first_bit, field->count);
     }
+}
+
+/* Whether the cells are what the column shall hold. */
+static int is_copy(const tf_field *field)
+{
+    return field->kind == TF_NUMBERS && field->conversion.stored == TF_U8 && field->conversion.wanted == TF_U8 &&
+           tf_is_swap(&field->conversion);
 }
 
 static void mark_nulls(const tf_field *field, uint8_t *marks, const uint8_t *cells, int64_t n)
@@ -148,9 +172,10 @@ static void put_part(const row_block *b, const part *p, uint8_t *memory)
     const tf_field *field = &p->field;
     uint8_t *column = memory ? memory + p->at : field->to, *nulls = memory ? memory + p->nulls_at : field->nulls;
     const int64_t width = tf_field_width(field), out = tf_column_width(field);
+    const int copies = is_copy(field);
     /* a part of a long cell does not go on with the next row */
     const int64_t most = p->pitch != out ? 1 : greatest(CELLS / greatest(width, out), 1);
-    uint64_t cells[CELLS / 8], values[CELLS / 8], marks[CELLS / 8];
+    uint64_t stored[CELLS / 8], values[CELLS / 8], marks[CELLS / 8];
     int64_t n;
 
     for (int64_t first = 0; first < b->count; first += n) {
@@ -158,14 +183,16 @@ static void put_part(const row_block *b, const part *p, uint8_t *memory)
         const int64_t place = b->places ? b->places[first] : b->place + first;
         /* rows that go anywhere are converted here, and then sent there */
         const int apart = b->places && n > 1;
-        take_cells(b, first, n, field->offset, width, cells);
-        convert(field, apart ? (uint8_t *)values : column + place * p->pitch, (const uint8_t *)cells, n);
+        uint8_t *to = apart ? (uint8_t *)values : column + place * p->pitch;
+        const uint8_t *taken = copies ? to : (const uint8_t *)stored;
+        take_cells(b, first, n, field->offset, width, copies ? to : (uint8_t *)stored);
+        if (!copies)
+            convert(field, to, taken, n);
         if (apart)
             scatter(column, p->pitch, b->places + first, values, out, n);
         if (!field->nulls)
             continue;
-        mark_nulls(field, apart ? (uint8_t *)marks : nulls + place * p->nulls_pitch, (const uint8_t *)cells,
-                   n * field->count);
+        mark_nulls(field, apart ? (uint8_t *)marks : nulls + place * p->nulls_pitch, taken, n * field->count);
         if (apart)
             scatter(nulls, p->nulls_pitch, b->places + first, marks, field->count, n);
     }
@@ -262,12 +289,8 @@ static int make_plan(plan *p, const tf_field *fields, const placing *where, int 
 /* ---------------------------------------------------------------------------- blocks of rows */
 
 typedef struct {
-    int64_t row, place;
-} asked_row;
-
-typedef struct {
     const tf_rows *rows;
-    const asked_row *sorted; /* a list in the order of the file; NULL where that is not needed */
+    const uint32_t *sorted; /* places of a list in the order of the file; NULL where that is not needed */
     plan plan;
     int64_t at_once; /* rows of a block */
 } job;
@@ -280,7 +303,8 @@ typedef struct {
 
 static int64_t row_number(const job *j, int64_t i)
 {
-    return j->sorted ? j->sorted[i].row : j->rows->list ? j->rows->list[i] : j->rows->first + i * j->rows->step;
+    const tf_rows *rows = j->rows;
+    return j->sorted ? rows->list[j->sorted[i]] : rows->list ? rows->list[i] : rows->first + i * rows->step;
 }
 
 static void put_parts(const job *j, const group *g, const row_block *block, uint8_t *memory)
@@ -329,26 +353,31 @@ static void put_by_reading(tf_reader *r, const job *j, const group *g, int64_t f
     }
     for (int64_t done = 0; done < count;) {
         const int64_t begin = row_number(j, first + done) * rows->row_bytes;
-        row_block block = {.bytes = r->buffer, .at = at, .origin = g->low, .place = first + done - to->base};
+        row_block block = {.bytes = r->buffer, .origin = g->low, .place = first + done - to->base};
         int64_t end = begin;
-        for (; done < count; done++, block.count++) {
-            const int64_t next = row_number(j, first + done) * rows->row_bytes;
-            if (next < end || next > end + width + TF_GAP || next + width - begin > TF_BUFFER)
-                break;
-            end = next;
-            at[block.count] = next - begin;
-            if (j->sorted)
-                places[block.count] = j->sorted[first + done].place;
+        if (rows->list) {
+            block.at = at;
+            block.places = j->sorted ? places : NULL;
+            for (; done + block.count < count; block.count++) {
+                const int64_t i = first + done + block.count, next = row_number(j, i) * rows->row_bytes;
+                if (next < end || next > end + width + TF_GAP || next + width - begin > TF_BUFFER)
+                    break;
+                end = next;
+                at[block.count] = next - begin;
+                if (j->sorted)
+                    places[block.count] = j->sorted[i];
+            }
+        } else {
+            block.stride = rows->step * rows->row_bytes;
+            block.count = block.stride > width + TF_GAP ? 1 : (TF_BUFFER - width) / block.stride + 1;
+            block.count = least(block.count, count - done);
+            end = begin + (block.count - 1) * block.stride;
         }
         if (tf_pread(r->source->fd, r->buffer, (size_t)(end + width - begin), rows->start + g->low + begin,
                      &r->outcome) != 0)
             return;
-        block.places = j->sorted ? places : NULL;
-        if (!rows->list) {
-            block.at = NULL;
-            block.stride = rows->step * rows->row_bytes;
-        }
         put_parts(j, g, &block, to->memory);
+        done += block.count;
     }
 }
 
@@ -369,12 +398,6 @@ static void read_piece(tf_reader *r, const void *argument, int64_t piece)
     put_block(r, j, piece % j->plan.count, piece / j->plan.count, &all);
 }
 
-static int by_row(const void *a, const void *b)
-{
-    const asked_row *x = a, *y = b;
-    return (x->row > y->row) - (x->row < y->row);
-}
-
 static int is_sorted(const tf_rows *rows)
 {
     for (int64_t i = 1; i < rows->count; i++)
@@ -383,15 +406,43 @@ static int is_sorted(const tf_rows *rows)
     return 1;
 }
 
-/* The rows of the list by their number; NULL where there is no memory. */
-static asked_row *sort(const tf_rows *rows)
+#define DIGIT_BITS 11
+#define DIGITS (1 << DIGIT_BITS)
+
+/* `from` to `to`, places in a list, in the order of the digit of what stands there that begins at bit `shift`. */
+static void sort_by_digit(const int64_t *list, const uint32_t *from, uint32_t *to, int64_t n, int shift)
 {
-    asked_row *sorted = malloc((size_t)rows->count * sizeof *sorted);
-    if (sorted) {
-        for (int64_t i = 0; i < rows->count; i++)
-            sorted[i] = (asked_row){rows->list[i], i};
-        qsort(sorted, (size_t)rows->count, sizeof *sorted, by_row);
+    uint32_t begins[DIGITS + 1] = {0};
+    for (int64_t i = 0; i < n; i++)
+        begins[(list[i] >> shift) % DIGITS + 1]++;
+    for (int i = 0; i < DIGITS; i++)
+        begins[i + 1] += begins[i];
+    for (int64_t i = 0; i < n; i++)
+        to[begins[(list[from[i]] >> shift) % DIGITS]++] = from[i];
+}
+
+/* The places of the list in the order of the rows; NULL where there is no memory. */
+static uint32_t *sort(const tf_rows *rows)
+{
+    const size_t bytes = (size_t)rows->count * sizeof(uint32_t);
+    uint32_t *sorted = rows->count < UINT32_MAX ? malloc(bytes) : NULL, *other = malloc(bytes);
+    int64_t last = 0;
+    if (!sorted || !other) {
+        free(sorted);
+        free(other);
+        return NULL;
     }
+    for (int64_t i = 0; i < rows->count; i++) {
+        sorted[i] = (uint32_t)i;
+        last = greatest(last, rows->list[i]);
+    }
+    for (int shift = 0; shift < 63 && last >> shift > 0; shift += DIGIT_BITS) {
+        uint32_t *const before = sorted;
+        sort_by_digit(rows->list, before, other, rows->count, shift);
+        sorted = other;
+        other = before;
+    }
+    free(other);
     return sorted;
 }
 
@@ -399,7 +450,7 @@ tf_outcome tf_read_rows(const tf_source *source, const tf_rows *rows, const tf_f
 {
     const tf_outcome no_memory = {TF_MEMORY, 0, 0};
     tf_outcome outcome = {TF_DONE, 0, 0};
-    asked_row *sorted = NULL;
+    uint32_t *sorted = NULL;
     job j = {.rows = rows};
 
     if (rows->count == 0)
@@ -505,19 +556,18 @@ tf_outcome tf_select_rows(const tf_source *source, const tf_rows *rows, const tf
 int64_t tf_passed_rows(const uint8_t *keep, int64_t n, int64_t most, int64_t *passed)
 {
     int64_t found = 0;
-    for (int64_t i = 0; i < n && found < most;) {
-        uint64_t eight = 1;
-        /* most filters let few rows pass */
+    for (int64_t i = 0; i < n && found < most; i += 8) {
+        uint64_t eight = 0;
         if (i + 8 <= n)
             memcpy(&eight, keep + i, 8);
-        const int64_t last = i + 8 <= n ? i + 8 : n;
-        if (eight == 0) {
-            i = last;
-            continue;
-        }
-        for (; i < last && found < most; i++)
-            if (keep[i])
-                passed[found++] = i;
+        else
+            memcpy(&eight, keep + i, (size_t)(n - i));
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+        eight = __builtin_bswap64(eight);
+#endif
+        /* one byte after the other, from the first: most filters let few rows pass */
+        for (; eight != 0 && found < most; eight &= eight - 1)
+            passed[found++] = i + __builtin_ctzll(eight) / 8;
     }
     return found;
 }

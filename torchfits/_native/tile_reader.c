@@ -169,14 +169,6 @@ static void copy_run(uint8_t *to, const uint8_t *from, int64_t count, size_t wid
         memcpy(to + (size_t)i * width, from + (size_t)i * stride, width);
 }
 
-/* The lengths of a tile along each axis. */
-static void tile_sides(const tf_tiling *t, int64_t tile, int64_t place[TF_TILE_AXES], int64_t sides[TF_TILE_AXES])
-{
-    tf_tile_place(t, tile, place);
-    for (int k = 0; k < t->axes; k++)
-        sides[k] = least(t->tile[k], t->shape[k] - place[k] * t->tile[k]);
-}
-
 static void copy_to_window(const reading *r, int64_t tile, int64_t i, const uint8_t *elements)
 {
     const tf_tiling *t = r->tiling;
@@ -188,7 +180,7 @@ static void copy_to_window(const reading *r, int64_t tile, int64_t i, const uint
     int64_t bytes = (int64_t)r->width;
     int axis;
 
-    tile_sides(t, tile, place, sides);
+    tf_tile_sides(t, tile, place, sides);
     for (int k = last; k >= 0; k--) {
         o[k] = overlap_of(r, window, k, place[k]);
         elements += o[k].first * bytes;
@@ -220,7 +212,7 @@ static uint8_t *place_in_window(const reading *r, int64_t k)
     uint8_t *to = r->windows->to + window[2 * t->axes];
     if (r->first[k + 1] - r->first[k] != 1)
         return NULL;
-    tile_sides(t, only->tile, place, sides);
+    tf_tile_sides(t, only->tile, place, sides);
     for (int axis = t->axes - 1; axis >= 0; axis--) {
         const overlap o = overlap_of(r, window, axis, place[axis]);
         if (o.count != sides[axis] || (sides[axis] > 1 && (r->windows->step[axis] != 1 || r->windows->pitch[axis] != bytes)))

@@ -74,20 +74,31 @@ void tf_tile_place(const tf_tiling *t, int64_t number, int64_t place[TF_TILE_AXE
     }
 }
 
-int64_t tf_tile_pixels(const tf_tiling *t, int64_t number)
+void tf_tile_sides(const tf_tiling *t, int64_t number, int64_t place[TF_TILE_AXES], int64_t sides[TF_TILE_AXES])
 {
-    int64_t place[TF_TILE_AXES], pixels = 1;
     tf_tile_place(t, number, place);
     for (int i = 0; i < t->axes; i++)
-        pixels *= least(t->tile[i], t->shape[i] - place[i] * t->tile[i]);
+        sides[i] = least(t->tile[i], t->shape[i] - place[i] * t->tile[i]);
+}
+
+int64_t tf_tile_pixels(const tf_tiling *t, int64_t number)
+{
+    int64_t place[TF_TILE_AXES], sides[TF_TILE_AXES], pixels = 1;
+    tf_tile_sides(t, number, place, sides);
+    for (int i = 0; i < t->axes; i++)
+        pixels *= sides[i];
     return pixels;
 }
 
-/* Length of the fastest axis of a tile. */
+/* Length of a row of a tile, to cfitsio's coders: of the fastest axis that is longer than 1. */
 static int64_t tile_columns(const tf_tiling *t, int64_t number)
 {
-    const int last = t->axes - 1;
-    return least(t->tile[last], t->shape[last] - number % t->tiles[last] * t->tile[last]);
+    int64_t place[TF_TILE_AXES], sides[TF_TILE_AXES] = {1};
+    int axis = t->axes - 1;
+    tf_tile_sides(t, number, place, sides);
+    while (axis > 0 && sides[axis] == 1)
+        axis--;
+    return sides[axis];
 }
 
 /* ---------------------------------------------------------------------------- rows of the table */

@@ -63,6 +63,8 @@ typedef struct {
 int64_t tf_tile_pixels(const tf_tiling *tiling, int64_t tile);
 /* The place of a tile among the tiles, along each axis. */
 void tf_tile_place(const tf_tiling *tiling, int64_t tile, int64_t place[TF_TILE_AXES]);
+/* And its lengths. */
+void tf_tile_sides(const tf_tiling *tiling, int64_t tile, int64_t place[TF_TILE_AXES], int64_t sides[TF_TILE_AXES]);
 
 /* Decodes tiles, one thread's. */
 typedef struct tf_tile_decoder tf_tile_decoder;
