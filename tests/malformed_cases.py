@@ -663,7 +663,6 @@ for codec in ("GZIP_1", "GZIP_2"):
     )
 
 
-
 def whole(shape: tuple[int, int], tile: tuple[int, int], codec: str, cells: list[Any], **cards: Any) -> bytes:
     """A tile-compressed image between two good ones, its streams as they are given."""
     form = "1PI" if codec == "PLIO_1" else "1PB"
@@ -684,7 +683,12 @@ for form in ("1PL", "1PX", "1PA", "1PC", "1PM"):
     add(
         f"UNCOMPRESSED_DATA of {form}",
         lambda form=form: whole(
-            (8, 8), (4, 8), "GZIP_1", SOUND, more={"UNCOMPRESSED_DATA": ("1PB", [None, None])}, TFORM2=f"'{form}'"
+            (8, 8),
+            (4, 8),
+            "GZIP_1",
+            SOUND,
+            more={"UNCOMPRESSED_DATA": ("1PB", [None, None])},
+            TFORM2=f"'{form}'",
         ),
         FORMAT,
         "UNCOMPRESSED_DATA",
@@ -735,7 +739,11 @@ add(
 add(
     "a million tiles of one pixel",
     lambda: whole(
-        (1000, 1000), (1, 1), "NOCOMPRESS", [b"ab"] + [None] * (10**6 - 1), rows=struct.pack(">ii", 2, 0) * 10**6
+        (1000, 1000),
+        (1, 1),
+        "NOCOMPRESS",
+        [b"ab"] + [None] * (10**6 - 1),
+        rows=struct.pack(">ii", 2, 0) * 10**6,
     ),
     reads={**GOOD, 1: "torch.int16 (1000, 1000)"},
     seconds=20,

@@ -133,8 +133,8 @@ def test_what_fpack_writes(tmp_path, algorithm, dtype):
 
 
 QUANTISED = [
-    ("-q", 4), ("-q0", 4), ("-qz", 4), ("-q1", 16), ("-q10000", 2), ("-qz1", 0.5), ("-qz10000", 30), ("-qt", 4),
-    ("-qzt", 4), ("-q5000", -0.125), ("-q0", -3.5),
+    ("-q", 4), ("-q0", 4), ("-qz", 4), ("-q1", 16), ("-q10000", 2), ("-qz1", 0.5), ("-qz10000", 30),
+    ("-qt", 4), ("-qzt", 4), ("-q5000", -0.125), ("-q0", -3.5),
 ]  # fmt: skip
 
 
@@ -605,9 +605,9 @@ def test_batches(tmp_path):
         path.write_bytes(compressed(array, (16, 16), "RICE_1"))
     assert_bits(torchfits.read_batch(paths, 1), np.stack(arrays))
     section = (slice(10, 40), slice(3, 50, 2))
-    assert_bits(torchfits.read_batch(paths, 1, section=section), np.stack(arrays)[:, *section])
+    assert_bits(torchfits.read_batch(paths, 1, section=section), np.stack(arrays)[(slice(None), *section)])
     (tmp_path / "2.fits").write_bytes(compressed(arrays[2], (16, 16), "RICE_1")[:9000])
-    with pytest.raises(FitsFormatError, match="2.fits"):
+    with pytest.raises(FitsFormatError, match=r"2\.fits"):
         torchfits.read_batch(paths, 1)
 
 

@@ -77,8 +77,9 @@ def tiled(
             heap += data
     data = b"".join(parts) if rows is None else rows
     head: dict[str, object] = {
-        "XTENSION": "'BINTABLE'", "BITPIX": 8, "NAXIS": 2, "NAXIS1": len(data) // max(count, 1), "NAXIS2": count,
-        "PCOUNT": len(gap + heap) if pcount is None else pcount, "GCOUNT": 1, "TFIELDS": len(columns),
+        "XTENSION": "'BINTABLE'", "BITPIX": 8, "NAXIS": 2, "NAXIS1": len(data) // max(count, 1),
+        "NAXIS2": count, "PCOUNT": len(gap + heap) if pcount is None else pcount, "GCOUNT": 1,
+        "TFIELDS": len(columns),
     }  # fmt: skip
     for i, (name, (tform, _)) in enumerate(columns.items(), 1):
         head |= {f"TTYPE{i}": f"'{name}'", f"TFORM{i}": f"'{tform}'"}
@@ -121,7 +122,8 @@ def compressed(array: np.ndarray, tile: Sequence[int], codec: str, **cards: obje
     columns = streams(array, tile, codec)
     if codec == "RICE_1":
         cards = {
-            "ZNAME1": "'BLOCKSIZE'", "ZVAL1": 32, "ZNAME2": "'BYTEPIX'", "ZVAL2": array.dtype.itemsize, **cards
+            "ZNAME1": "'BLOCKSIZE'", "ZVAL1": 32, "ZNAME2": "'BYTEPIX'",
+            "ZVAL2": array.dtype.itemsize, **cards,
         }  # fmt: skip
     return tiled(array.shape, tile, BITPIX[array.dtype.str[1:]], codec, columns, **cards)
 

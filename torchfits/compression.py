@@ -538,7 +538,9 @@ def check_size(layout: TileLayout) -> None:
     # of HCOMPRESS_1 a tile without detail takes the same few bytes, however large it is
     most = tile if layout.codec == "HCOMPRESS_1" else pixels
     if most > max(_MOST_PIXELS, _MOST_PER_BYTE * heap):
-        raise FitsFormatError(f"an image of {pixels} pixels in tiles of {tile} cannot be made of {heap} bytes")
+        raise FitsFormatError(
+            f"an image of {pixels} pixels in tiles of {tile} cannot be made of {heap} bytes"
+        )
 
 
 def check_streams(source: Source, hdu: Hdu, layout: TileLayout, ranges: list[range]) -> None:

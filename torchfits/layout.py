@@ -405,7 +405,9 @@ def tile_layout(hdu: Hdu) -> TileLayout:
         raise FitsUnsupported(f"tiles of {' x '.join(map(str, asked))} pixels are too large for this image")
     block_size, byte_pix = _rice_options(header) if codec == "RICE_1" else (0, 0)
     if table.heap > table.data_size:
-        raise at_card(header, "THEAP", f"THEAP = {table.heap} lies beyond the {table.data_size} bytes of data")
+        raise at_card(
+            header, "THEAP", f"THEAP = {table.heap} lies beyond the {table.data_size} bytes of data"
+        )
     columns = {column.name.upper(): column for column in table.columns}
     if "NULL_PIXEL_MASK" in columns:
         raise FitsUnsupported("an image with a NULL_PIXEL_MASK: which of its pixels are null would be lost")

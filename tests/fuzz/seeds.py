@@ -6,6 +6,7 @@ Needs the standard library alone; the inputs are described at the head of each f
 from __future__ import annotations
 
 import gzip
+import itertools
 import math
 import random
 import struct
@@ -218,6 +219,7 @@ def deflate_inputs() -> list[bytes]:
             inputs.append(bytes([1, size >> 8, size & 255]) + stream[10:-8])
             inputs.append(bytes([2, size >> 9, size >> 1 & 255]) + stream + bytes(5) + stream)
             inputs.append(bytes([3, level, chance.randrange(256)]) + text)
+    return inputs
 
 
 def quantise_inputs() -> list[bytes]:
@@ -245,6 +247,7 @@ def quantise_inputs() -> list[bytes]:
             how = struct.pack(">2dBq", 0.25, 100.0, blank, -2147483647)
             numbers = [chance.choice([-2147483647, -2147483646, chance.getrandbits(31)]) for _ in range(300)]
             inputs.append(bytes([1]) + head[1:] + how + struct.pack("=300i", *numbers))
+    return inputs
 
 
 def hcompress_inputs() -> list[bytes]:
@@ -274,6 +277,51 @@ def plio_inputs() -> list[bytes]:
                 head = [0, 0, length + 3] if old else [0, 7, 0xFF9C, length + 7, 0, 0, 0]
                 words = [chance.choice([0, 90, 5000, 8999]), *head, *code]
                 inputs.append(b"".join(word.to_bytes(2, "big") for word in words))
+    return inputs
+
+
+def tile_stream(chance: random.Random, codec: int, pixels: int, width: int) -> bytes:
+    """The stream of a tile of 4 rows, of numbers of so many bytes; codecs in the order of tf_codec."""
+    if codec == 0:
+        return rice_stream(chance, {1: 0, 2: 1}.get(width, 2), pixels, [-1, 0, 3])
+    if codec in (1, 2):
+        return gzip.compress(bytes(chance.choices(b"\0\1ab", k=pixels * width)), 1, mtime=0)
+    if codec == 3:
+        return struct.pack(">10h", 0, 7, -100, 10, 0, 0, 0, 8195, 20481, 16390)
+    if codec == 4:
+        return b"\xdd\x99" + struct.pack(">IIIq3B", 4, pixels // 4, 1, 900, 2, 1, 0) + bytes([15] * 40)
+    return chance.randbytes(pixels * width)
+
+
+def tiles_inputs() -> list[bytes]:
+    """Images of 11 x 14 pixels in tiles of 4 x 5, of every codec and BITPIX, with and without stand-ins."""
+    chance = random.Random(7)
+    inputs = []
+    for codec, bitpix, quantised, stand_in in itertools.product(range(6), range(6), range(2), range(3)):
+        width = (1, 2, 4, 8, 4, 8)[bitpix]
+        number = 4 if quantised and bitpix > 3 else width
+        head = (
+            bytes([bitpix, chance.randrange(13), 2])
+            + bytes(width)
+            + bytes([chance.randrange(4), codec, quantised])
+        )
+        head += bytes([{1: 0, 2: 1}.get(number, 2), 31, 0, 0]) + bytes([1, 10, 3, 13, 4])
+        # which of the columns there are, and their descriptors: P, or Q
+        head += bytes([bitpix, 2 + chance.randrange(2), 3 * (stand_in == 1), 2 * (stand_in == 2)])
+        if quantised and bitpix > 3 and codec != 5:
+            head += bytes([chance.randrange(3), 0, 9, 6, 8, 7, 3, 1, 7]) + struct.pack(">i", -2147483647)
+        windows = bytes([1, 1, 0, 2, chance.randrange(11), 9, chance.randrange(14), 9]) + bytes([3, 4, 2, 9])
+        rows = heap = b""
+        for tile in range(9):
+            pixels = (3 if tile > 5 else 4) * (4 if tile % 3 == 2 else 5)
+            used = stand_in if tile % 2 else 0
+            how = (codec, 1, 5)[used]
+            stream = tile_stream(chance, how, pixels, width if used else number)
+            count = len(stream) // (2 if how == 3 else width if how == 5 and used else 1)
+            empty, there = bytes([0, 0]), bytes([4, count & 255])
+            rows += empty + there if used else there + empty * (stand_in > 0)
+            heap += stream
+        inputs.append(head + windows + rows + heap)
     return inputs
 
 
@@ -308,6 +356,7 @@ def main() -> None:
         "quantise": quantise_inputs(),
         "hcompress": hcompress_inputs(),
         "plio": plio_inputs(),
+        "tiles": tiles_inputs(),
     }
     for name, inputs in targets.items():
         folder = root / f"fuzz_{name}"
