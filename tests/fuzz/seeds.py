@@ -280,8 +280,9 @@ def plio_inputs() -> list[bytes]:
     return inputs
 
 
-def tile_stream(chance: random.Random, codec: int, pixels: int, width: int) -> bytes:
-    """The stream of a tile of 4 rows, of numbers of so many bytes; codecs in the order of tf_codec."""
+def tile_stream(chance: random.Random, codec: int, rows: int, columns: int, width: int) -> bytes:
+    """The stream of a tile of numbers of so many bytes; codecs in the order of tf_codec."""
+    pixels = rows * columns
     if codec == 0:
         return rice_stream(chance, {1: 0, 2: 1}.get(width, 2), pixels, [-1, 0, 3])
     if codec in (1, 2):
@@ -289,7 +290,7 @@ def tile_stream(chance: random.Random, codec: int, pixels: int, width: int) -> b
     if codec == 3:
         return struct.pack(">10h", 0, 7, -100, 10, 0, 0, 0, 8195, 20481, 16390)
     if codec == 4:
-        return b"\xdd\x99" + struct.pack(">IIIq3B", 4, pixels // 4, 1, 900, 2, 1, 0) + bytes([15] * 40)
+        return b"\xdd\x99" + struct.pack(">IIIq4x", rows, columns, 1, chance.randrange(900))
     return chance.randbytes(pixels * width)
 
 
@@ -300,11 +301,8 @@ def tiles_inputs() -> list[bytes]:
     for codec, bitpix, quantised, stand_in in itertools.product(range(6), range(6), range(2), range(3)):
         width = (1, 2, 4, 8, 4, 8)[bitpix]
         number = 4 if quantised and bitpix > 3 else width
-        head = (
-            bytes([bitpix, chance.randrange(13), 2])
-            + bytes(width)
-            + bytes([chance.randrange(4), codec, quantised])
-        )
+        head = bytes([bitpix, chance.randrange(13), 2]) + bytes((1, 2, 4, 8, 8, 8)[bitpix])
+        head += bytes([chance.randrange(4), codec, quantised])
         head += bytes([{1: 0, 2: 1}.get(number, 2), 31, 0, 0]) + bytes([1, 10, 3, 13, 4])
         # which of the columns there are, and their descriptors: P, or Q
         head += bytes([bitpix, 2 + chance.randrange(2), 3 * (stand_in == 1), 2 * (stand_in == 2)])
@@ -313,12 +311,12 @@ def tiles_inputs() -> list[bytes]:
         windows = bytes([1, 1, 0, 2, chance.randrange(11), 9, chance.randrange(14), 9]) + bytes([3, 4, 2, 9])
         rows = heap = b""
         for tile in range(9):
-            pixels = (3 if tile > 5 else 4) * (4 if tile % 3 == 2 else 5)
+            sides = 3 if tile > 5 else 4, 4 if tile % 3 == 2 else 5
             used = stand_in if tile % 2 else 0
             how = (codec, 1, 5)[used]
-            stream = tile_stream(chance, how, pixels, width if used else number)
+            stream = tile_stream(chance, how, *sides, width if used else number)
             count = len(stream) // (2 if how == 3 else width if how == 5 and used else 1)
-            empty, there = bytes([0, 0]), bytes([4, count & 255])
+            empty, there = bytes([0]), bytes([4, count])
             rows += empty + there if used else there + empty * (stand_in > 0)
             heap += stream
         inputs.append(head + windows + rows + heap)
