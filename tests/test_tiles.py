@@ -191,6 +191,26 @@ def test_hcompress_with_loss(tmp_path, scale, dtype):
     check_all(tmp_path / "a.fz", tmp_path / "a.fits2")
 
 
+@pytest.mark.parametrize("dtype", ["u1", "i2", "u2"])
+def test_hcompress_that_overshoots(tmp_path, dtype):
+    """Next to the least and the greatest number loss makes larger ones, which are cut off."""
+    info, rng = np.iinfo(dtype), np.random.default_rng(9)
+    array = rng.integers(info.min, info.max, (60, 64), endpoint=True)
+    array[20:40, 10:50], array[45:, 5:40] = info.max, info.min
+    write(tmp_path / "a.fits", [array.astype(dtype)])
+    fpack(tmp_path / "a.fits", tmp_path / "a.fz", "-h", "-s", -(info.max - info.min) / 20, "-t", "32,20")
+    data, bits = (tmp_path / "a.fz").read_bytes(), 8 * info.dtype.itemsize
+    (tmp_path / "wide.fz").write_bytes(data.replace(b"ZBITPIX = %20d" % bits, b"ZBITPIX = %20d" % 32))
+    wide = slow_read(tmp_path / "wide.fz") + (32768 if dtype == "u2" else 0)
+    expected = wide.clip(info.min, info.max).astype(dtype)
+    assert (wide != expected).sum() > 100
+    for found in readings(tmp_path / "a.fz", 1):
+        assert_bits(found, expected)
+    if dtype != "u1":  # funpack gives up on bytes
+        funpack(tmp_path / "a.fz", tmp_path / "b.fits")
+        assert_bits(data_of(tmp_path / "b.fits", 1), expected)
+
+
 def test_integers_as_reals_and_scaled_ones(tmp_path):
     """fpack -i2f; BSCALE and BZERO; BLANK; and fpack's -n for scaled integers."""
     hdus = [fits.PrimaryHDU(), fits.ImageHDU((pixels("i4", (40, 50)) * 30) % 9999)]

@@ -372,15 +372,18 @@ static const char *decode_one(tf_tile_decoder *d, const tile *tile, numbers *fou
 
 /* ---------------------------------------------------------------------------- numbers to elements */
 
-/* Integers of another width than BITPIX says as those of BITPIX; -1 where one is none. */
+/* Integers as those of BITPIX 8 or 16: what lies beyond becomes the least or the greatest. Whether there was any. */
 static int fit(int32_t *from, size_t n, tf_type stored, void *to)
 {
     const int32_t low = stored == TF_U8 ? 0 : INT16_MIN, high = stored == TF_U8 ? UINT8_MAX : INT16_MAX;
     int outside = 0;
-    for (size_t i = 0; i < n; i++)
-        outside |= from[i] < low || from[i] > high;
+    for (size_t i = 0; i < n; i++) {
+        const int32_t number = from[i] < low ? low : from[i] > high ? high : from[i];
+        outside |= number != from[i];
+        from[i] = number;
+    }
     tf_cast(stored, to, TF_I32, from, n);
-    return outside ? -1 : 0;
+    return outside;
 }
 
 static const char *finish_quantised(tf_tile_decoder *d, const tile *tile, const numbers *found)
@@ -445,8 +448,8 @@ static const char *finish(tf_tile_decoder *d, const tile *tile, const numbers *f
         stored = more;
     } else if (c->stored != TF_U8 && c->stored != TF_I16) {
         tf_cast(c->stored, stored, TF_I32, more, n);
-    } else if (fit((int32_t *)more, n, c->stored, stored) != 0 && t->codec != TF_HCOMPRESS_1) {
-        return "has numbers beyond its ZBITPIX"; /* lossy HCOMPRESS may overshoot a little */
+    } else if (fit((int32_t *)more, n, c->stored, stored) && t->codec != TF_HCOMPRESS_1) {
+        return "has numbers beyond its ZBITPIX"; /* HCOMPRESS_1 with loss makes such next to the greatest */
     }
     tf_convert_native(c, tile->to, stored, n);
     return NULL;
