@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import ztiles
 from malformed import (
     BLOCK,
     CODECS,
@@ -23,6 +24,7 @@ from malformed import (
     Case,
     between,
     card,
+    compressed,
     floats,
     header,
     heap_table,
@@ -659,6 +661,85 @@ for codec in ("GZIP_1", "GZIP_2"):
         "compressed tile 1 ",
         reads=GOOD,
     )
+
+
+
+def whole(shape: tuple[int, int], tile: tuple[int, int], codec: str, cells: list[Any], **cards: Any) -> bytes:
+    """A tile-compressed image between two good ones, its streams as they are given."""
+    form = "1PI" if codec == "PLIO_1" else "1PB"
+    columns = {"COMPRESSED_DATA": (form, cells), **cards.pop("more", {})}
+    return between(ztiles.tiled(shape, tile, cards.pop("bitpix", 16), codec, columns, **cards)[BLOCK:])
+
+
+SOUND = ztiles.streams(np.arange(64, dtype="i2").reshape(8, 8), (4, 8), "GZIP_1")["COMPRESSED_DATA"][1]
+for value in (2**20, 2**31, 2**62, 2**63 - 1):
+    add(
+        f"compressed, THEAP = {value}",
+        lambda value=value: whole((8, 8), (4, 8), "GZIP_1", SOUND, THEAP=value),
+        FORMAT,
+        "THEAP",
+        reads=GOOD,
+    )
+for form in ("1PL", "1PX", "1PA", "1PC", "1PM"):
+    add(
+        f"UNCOMPRESSED_DATA of {form}",
+        lambda form=form: whole(
+            (8, 8), (4, 8), "GZIP_1", SOUND, more={"UNCOMPRESSED_DATA": ("1PB", [None, None])}, TFORM2=f"'{form}'"
+        ),
+        FORMAT,
+        "UNCOMPRESSED_DATA",
+        reads=GOOD,
+    )
+add(
+    "NULL_PIXEL_MASK",
+    lambda: whole((8, 8), (4, 8), "GZIP_1", SOUND, more={"NULL_PIXEL_MASK": ("1PB", [b"x", None])}),
+    UNSUPPORTED,
+    "NULL_PIXEL_MASK",
+    reads=GOOD,
+)
+for codec in CODECS:
+    for name, shape, tile, count in (
+        ("one tile of 2^30 pixels", (2**15, 2**15), (2**15, 2**15), 1),
+        ("a thousand tiles of 2^30 pixels", (2**20, 2**20), (2**15, 2**15), 2**10),
+    ):
+        add(
+            f"{codec}, {name}",
+            lambda codec=codec, shape=shape, tile=tile, count=count: whole(
+                shape, tile, codec, [compressed(codec)[1][0]] * count
+            ),
+            FORMAT,
+            "cannot be made of",
+            reads=GOOD,
+        )
+BOMB = gzip.compress(bytes(1 << 24), 6)
+add(
+    "64 tiles onto one bomb",
+    lambda: whole(
+        (64 * 4096, 4096), (4096, 4096), "GZIP_1", [BOMB] + [None] * 63,
+        bitpix=8, rows=struct.pack(">ii", len(BOMB), 0) * 64,
+    ),
+    FORMAT,
+    "cannot be made of",
+    reads=GOOD,
+)  # fmt: skip
+add(
+    "a million tiles onto one stream",
+    lambda: whole(
+        (4 * 10**6, 8), (4, 8), "GZIP_1", [SOUND[0]] + [None] * (10**6 - 1),
+        rows=struct.pack(">ii", len(SOUND[0]), 0) * 10**6,
+    ),
+    FORMAT,
+    "cannot be made of",
+    reads=GOOD,
+)  # fmt: skip
+add(
+    "a million tiles of one pixel",
+    lambda: whole(
+        (1000, 1000), (1, 1), "NOCOMPRESS", [b"ab"] + [None] * (10**6 - 1), rows=struct.pack(">ii", 2, 0) * 10**6
+    ),
+    reads={**GOOD, 1: "torch.int16 (1000, 1000)"},
+    seconds=20,
+)
 
 # ---------------------------------------------------------------- whole files, compressed
 TWO = image() + image(1)

@@ -61,10 +61,10 @@ def tiled(
 ) -> bytes:
     """A file whose HDU 1 is a tile-compressed image.
 
-    `columns` are (TFORM, cells) by name: bytes of P and Q, None for no array; numbers of the others. `rows` and
-    `pcount` stand in for what is right; `gap` is between the rows and the heap.
+    `columns` are (TFORM, cells) by name: bytes of P and Q, None for no array; numbers of the others. `rows`
+    and `pcount` stand in for what is right; `gap` is between the rows and the heap.
     """
-    count, heap, parts = len(next(iter(columns.values()))[1]), b"", [b""] * 0
+    count, heap, parts = len(next(iter(columns.values()))[1]), b"", []
     for i in range(count):
         for tform, cells in columns.values():
             form, cell = tform.lstrip("01"), cells[i]

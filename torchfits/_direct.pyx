@@ -207,6 +207,7 @@ from torchfits._kernels cimport (
     tf_tile_cache_info,
     tf_tile_cache_new,
     tf_tile_cache_numbers,
+    tf_tile_cache_shrink,
     tf_tile_windows,
     tf_tile_keeping,
     tf_put_rows,

@@ -332,6 +332,7 @@ cdef extern from "_native/tile_reader.h" nogil:
         size_t bytes
     tf_tile_cache *tf_tile_cache_new()
     void tf_tile_cache_free(tf_tile_cache *cache)
+    void tf_tile_cache_shrink(tf_tile_cache *cache, size_t most)
     tf_tile_cache_numbers tf_tile_cache_info(tf_tile_cache *cache)
     ctypedef struct tf_tile_windows:
         const int64_t *windows

@@ -127,6 +127,11 @@ cdef class TileCache:
         """In a forked child: a thread that is not here may have been at work in it."""
         self.cache = NULL
 
+    def shrink(self, size_t most):
+        """Forget tiles until no more than `most` bytes are kept."""
+        if self.cache is not NULL:
+            tf_tile_cache_shrink(self.cache, most)
+
     def info(self):
         """(hits, misses, tiles, bytes)."""
         cdef tf_tile_cache_numbers n

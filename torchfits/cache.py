@@ -232,6 +232,7 @@ class OpenFile:
             if self._handle is not None:
                 self._handle.close()
             self._alone = None
+            self.tiles = TileCache()
             self._index.close()
             self.source.close()
 
@@ -252,6 +253,12 @@ class OpenFile:
 
 # not a WeakSet: its callback is Python, where an interrupt of the user would be lost
 _files: set[weakref.ref[OpenFile]] = set()
+
+
+def _known_files() -> list[OpenFile]:
+    return [file for file in [known() for known in list(_files)] if file is not None]
+
+
 # reentrant: the garbage collector may close a forgotten HDUList while this thread holds it
 _lock = threading.RLock()
 # least recently used first; one entry a path, good while the file on disk is still the same
@@ -347,9 +354,11 @@ def tile_cache_limit(size: int) -> None:
         >>> torchfits.tile_cache_limit(torchfits.tile_cache_info().limit)
     """
     global _tile_bytes
-    if isinstance(size, bool) or not isinstance(size, int) or size < 0:
+    if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size < _ALL:
         raise ValueError(f"tile_cache_limit takes a number of bytes from 0, not {size!r}")
     _tile_bytes = size
+    for file in _known_files():
+        file.tiles.shrink(tile_cache_bytes())
 
 
 def tile_cache_info() -> TileCacheInfo:
@@ -359,7 +368,7 @@ def tile_cache_info() -> TileCacheInfo:
         >>> torchfits.tile_cache_info().bytes
         0
     """
-    told = [file.tiles.info() for file in filter(None, [known() for known in list(_files)])]
+    told = [file.tiles.info() for file in _known_files()]
     hits, misses, tiles, size = (sum(each) for each in zip((0, 0, 0, 0), *told, strict=True))
     return TileCacheInfo(hits, misses, tiles, size, tile_cache_bytes())
 
@@ -406,7 +415,7 @@ def _after_fork() -> None:
     memory_clear()
     _lock = threading.RLock()
     _hits = _misses = 0
-    for file in filter(None, [known() for known in list(_files)]):
+    for file in _known_files():
         file.after_fork()
     unused = _evict(list(_open))
     for file in unused:

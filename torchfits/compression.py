@@ -528,6 +528,19 @@ _MOST_PIXELS, _MOST_PER_BYTE = 1 << 24, 1 << 12
 _BATCH = 1 << 24
 
 
+def check_size(layout: TileLayout) -> None:
+    """FitsFormatError where no streams that fit in the heap could make so many pixels.
+
+    A sum over tiles that share a stream would be larger; but no writer lets them share one.
+    """
+    heap = layout.table.data_size - layout.table.heap
+    tile, pixels = math.prod(layout.tile), math.prod(layout.image.shape)
+    # of HCOMPRESS_1 a tile without detail takes the same few bytes, however large it is
+    most = tile if layout.codec == "HCOMPRESS_1" else pixels
+    if most > max(_MOST_PIXELS, _MOST_PER_BYTE * heap):
+        raise FitsFormatError(f"an image of {pixels} pixels in tiles of {tile} cannot be made of {heap} bytes")
+
+
 def check_streams(source: Source, hdu: Hdu, layout: TileLayout, ranges: list[range]) -> None:
     """Make sure that decoding the tiles under a section stays within their bytes and their pixels.
 

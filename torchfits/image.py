@@ -261,6 +261,8 @@ class ImageHDU(HDU):
             raise FitsUnsupported(f"our own codecs read no {tiles.odd}; use engine='auto'")
         if self.engine == "cfitsio" and self._hdu.kind == "groups":
             raise FitsUnsupported("cfitsio reads no random groups here; use engine='auto'")
+        if tiles is not None:
+            compression.check_size(tiles)
         if tiles is not None and ranges is not None and self.engine == "cfitsio":
             if len(ranges) > MAX_COMPRESSED_AXES:
                 raise FitsUnsupported(

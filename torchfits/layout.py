@@ -404,7 +404,11 @@ def tile_layout(hdu: Hdu) -> TileLayout:
         # decoders allocate a whole tile, also where it is larger than the image
         raise FitsUnsupported(f"tiles of {' x '.join(map(str, asked))} pixels are too large for this image")
     block_size, byte_pix = _rice_options(header) if codec == "RICE_1" else (0, 0)
+    if table.heap > table.data_size:
+        raise at_card(header, "THEAP", f"THEAP = {table.heap} lies beyond the {table.data_size} bytes of data")
     columns = {column.name.upper(): column for column in table.columns}
+    if "NULL_PIXEL_MASK" in columns:
+        raise FitsUnsupported("an image with a NULL_PIXEL_MASK: which of its pixels are null would be lost")
     if "COMPRESSED_DATA" not in columns:
         raise FitsFormatError("the table of a compressed image lacks the column COMPRESSED_DATA")
     for name in ("COMPRESSED_DATA", "GZIP_COMPRESSED_DATA", "UNCOMPRESSED_DATA"):
@@ -413,6 +417,8 @@ def tile_layout(hdu: Hdu) -> TileLayout:
         column = columns[name]
         if column.code not in "PQ" or not column.width:
             raise FitsFormatError(f"the column {name} must be of variable length, not {column.tform!r}")
+        if name == "UNCOMPRESSED_DATA" and column.element not in "BIJKED":
+            raise FitsFormatError(f"the column {name} must hold numbers, not {column.tform!r}")
         element = "I" if codec == "PLIO_1" and name == "COMPRESSED_DATA" else "B"
         if column.element != element and name != "UNCOMPRESSED_DATA":
             raise FitsUnsupported(f"{codec} streams in a column {name} of {column.tform!r}")

@@ -59,6 +59,12 @@ static void forget(tf_tile_cache *cache, tf_kept_tile *kept)
     let_go(kept);
 }
 
+static void shrink(tf_tile_cache *cache, size_t most)
+{
+    while (cache->numbers.bytes > most)
+        forget(cache, cache->oldest);
+}
+
 static tf_kept_tile *look_for(tf_tile_cache *cache, int64_t of, int64_t tile)
 {
     tf_kept_tile *kept = *bucket_of(cache, of, tile);
@@ -123,9 +129,15 @@ void tf_tile_cache_add(tf_tile_cache *cache, tf_kept_tile *kept, size_t most)
         link_newest(cache, kept);
         cache->numbers.bytes += kept->bytes;
         cache->numbers.tiles++;
-        while (cache->numbers.bytes > most)
-            forget(cache, cache->oldest);
+        shrink(cache, most);
     }
+    pthread_mutex_unlock(&cache->lock);
+}
+
+void tf_tile_cache_shrink(tf_tile_cache *cache, size_t most)
+{
+    pthread_mutex_lock(&cache->lock);
+    shrink(cache, most);
     pthread_mutex_unlock(&cache->lock);
 }
 

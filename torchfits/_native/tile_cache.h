@@ -24,6 +24,8 @@ tf_kept_tile *tf_tile_cache_find(tf_tile_cache *cache, int64_t of, int64_t tile)
 tf_kept_tile *tf_tile_cache_room(int64_t of, int64_t tile, size_t bytes);
 /* Keeps it, now that its elements are there, and as many others as `most` bytes allow. It is still held. */
 void tf_tile_cache_add(tf_tile_cache *cache, tf_kept_tile *kept, size_t most);
+/* Forgets tiles until no more than `most` bytes are kept. */
+void tf_tile_cache_shrink(tf_tile_cache *cache, size_t most);
 void tf_tile_cache_release(tf_tile_cache *cache, tf_kept_tile *kept);
 
 void *tf_kept_elements(tf_kept_tile *kept);

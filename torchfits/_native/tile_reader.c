@@ -228,8 +228,24 @@ static uint8_t *place_in_window(const reading *r, int64_t k)
 typedef struct {
     const reading *r;
     tf_tile_decoder *decoder;
-    uint8_t *elements; /* of the tiles of a piece that go neither straight to their place nor to the cache */
+    uint8_t *elements; /* of the tiles of a piece that go neither straight to their place nor to the cache; or NULL */
 } worker;
+
+static int64_t largest_tile(const tf_tiling *t)
+{
+    int64_t pixels = 1;
+    for (int k = 0; k < t->axes; k++)
+        pixels *= t->tile[k];
+    return pixels;
+}
+
+static uint8_t *room_for_elements(worker *w)
+{
+    const reading *r = w->r;
+    if (!w->elements)
+        w->elements = malloc((size_t)largest_tile(r->tiling) * r->width * (size_t)r->at_once);
+    return w->elements;
+}
 
 static void copy_to_windows(const reading *r, int64_t k, const uint8_t *elements)
 {
@@ -258,13 +274,19 @@ static int read_piece(worker *w, int64_t first, int count, tf_tile_trouble *trou
             continue;
         }
         kept[wanted] = !place && keeping->cache ? tf_tile_cache_room(keeping->of, tile, bytes) : NULL;
-        to[wanted] = place ? place : kept[wanted] ? tf_kept_elements(kept[wanted]) : w->elements + used;
-        if (!place && !kept[wanted])
+        to[wanted] = place ? place : kept[wanted] ? tf_kept_elements(kept[wanted]) : NULL;
+        if (!to[wanted] && room_for_elements(w)) {
+            to[wanted] = w->elements + used;
             used += bytes;
+        }
+        if (!to[wanted])
+            result = -1;
         which[wanted] = k;
         numbers[wanted++] = tile;
     }
-    if (wanted > 0)
+    if (result != 0)
+        trouble->outcome.what = TF_MEMORY;
+    else if (wanted > 0)
         result = tf_decode_tiles(w->decoder, numbers, wanted, to, trouble);
     for (int i = 0; i < wanted; i++) {
         const int in_place = to[i] == place_in_window(r, which[i]);
@@ -279,23 +301,14 @@ static int read_piece(worker *w, int64_t first, int count, tf_tile_trouble *trou
     return result;
 }
 
-static int64_t largest_tile(const tf_tiling *t)
-{
-    int64_t pixels = 1;
-    for (int k = 0; k < t->axes; k++)
-        pixels *= t->tile[k];
-    return pixels;
-}
-
 static void run_thread(void *argument)
 {
     reading *r = argument;
     tf_tile_trouble trouble = {{TF_DONE, 0, 0}, NULL, 0, 0};
-    worker w = {r, tf_tile_decoder_new(r->tiling, r->source),
-                malloc((size_t)largest_tile(r->tiling) * r->width * (size_t)r->at_once)};
+    worker w = {r, tf_tile_decoder_new(r->tiling, r->source), NULL};
     int64_t piece;
     int result = 0;
-    if (!w.decoder || !w.elements) {
+    if (!w.decoder) {
         trouble.outcome.what = TF_MEMORY;
         result = -1;
     }

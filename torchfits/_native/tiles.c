@@ -135,6 +135,8 @@ static int array_of(const tf_tiling *t, const tf_stream_column *column, const ui
         return 0;
     count = integer_at(row + column->at, type);
     *offset = integer_at(row + column->at + (int64_t)tf_width(type), type);
+    if (!column->wide)
+        *offset &= UINT32_MAX; /* cfitsio writes P descriptors into heaps of up to 4 GiB */
     if (count == 0)
         return 0;
     if (!column->wide && t->heap_bytes > INT32_MAX) /* written without a sign, as cfitsio does */
