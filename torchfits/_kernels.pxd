@@ -80,111 +80,6 @@ cdef extern from "_native/cutouts.h" nogil:
     tf_outcome tf_read_cutouts(const tf_source *source, const tf_conversion *conversion,
                                const tf_planes *image, const tf_windows *windows, void *to, int threads)
 
-cdef extern from "_native/tile_reader.h" nogil:
-    enum:
-        TF_TILE_AXES
-    ctypedef enum tf_codec:
-        TF_RICE_1
-        TF_GZIP_1
-        TF_GZIP_2
-        TF_PLIO_1
-        TF_HCOMPRESS_1
-        TF_NOCOMPRESS
-    ctypedef enum tf_dither_method:
-        TF_NO_DITHER
-        TF_SUBTRACTIVE_DITHER_1
-        TF_SUBTRACTIVE_DITHER_2
-    ctypedef struct tf_stream_column:
-        int64_t at
-        int wide
-        int64_t element
-    ctypedef struct tf_tile_number:
-        int64_t at
-        tf_type type
-        double same
-    ctypedef struct tf_tiling:
-        tf_codec codec
-        int rice_width
-        int smooth
-        int32_t plio_zero
-        uint64_t rice_block
-        int axes
-        int64_t *shape
-        int64_t *tile
-        int64_t *tiles
-        int64_t rows
-        int64_t row_bytes
-        int64_t heap
-        int64_t heap_bytes
-        tf_stream_column compressed
-        tf_stream_column gzipped
-        tf_stream_column uncompressed
-        tf_type uncompressed_type
-        tf_conversion conversion
-        int quantised
-        tf_tile_number scale
-        tf_tile_number zero
-        tf_tile_number blank
-        double image_scale
-        double image_zero
-        int has_blank
-        tf_dither_method method
-        int64_t zdither0
-    ctypedef struct tf_tile_trouble:
-        tf_outcome outcome
-        const char *reason
-        int64_t tile
-        int64_t offset
-    ctypedef struct tf_tile_cache:
-        pass
-    ctypedef struct tf_tile_cache_numbers:
-        int64_t hits
-        int64_t misses
-        int64_t tiles
-        size_t bytes
-    tf_tile_cache *tf_tile_cache_new()
-    void tf_tile_cache_free(tf_tile_cache *cache)
-    tf_tile_cache_numbers tf_tile_cache_info(tf_tile_cache *cache)
-    ctypedef struct tf_tile_windows:
-        const int64_t *windows
-        int64_t count
-        int64_t *step
-        int64_t *pitch
-        uint8_t *to
-    ctypedef struct tf_tile_keeping:
-        tf_tile_cache *cache
-        int64_t of
-        size_t most
-    tf_tile_trouble tf_read_tiles(const tf_tiling *tiling, const tf_source *source,
-                                  const tf_tile_windows *windows, const tf_tile_keeping *keeping, int threads)
-
-cdef extern from "_native/tile_writer.h" nogil:
-    ctypedef struct tf_tile_encoding:
-        tf_tiling tiling
-        const void *pixels
-        float quantise_level
-        int deflate_level
-        float hcompress_scale
-    ctypedef struct tf_encoded_piece:
-        int64_t start
-        int64_t bytes
-    ctypedef struct tf_encoded_image:
-        int64_t count
-        int64_t pieces
-        tf_encoded_piece *piece
-        int64_t element
-        int64_t bytes
-        int64_t gzipped
-        int64_t blank
-        int64_t longest
-        int64_t longest_gzipped
-    size_t tf_encoding_room(const tf_tile_encoding *encoding)
-    tf_tile_trouble tf_encode_tiles(const tf_tile_encoding *encoding, uint8_t *streams,
-                                    tf_encoded_image *encoded, int threads)
-    void tf_encoded_free(tf_encoded_image *encoded)
-    int64_t tf_encoded_row_bytes(const tf_encoded_image *encoded, int wide)
-    void tf_put_rows(const tf_encoded_image *encoded, int wide, uint8_t *rows)
-
 cdef extern from "_native/header_scan.h" nogil:
     enum:
         TF_CARD
@@ -451,6 +346,33 @@ cdef extern from "_native/tile_reader.h" nogil:
         size_t most
     tf_tile_trouble tf_read_tiles(const tf_tiling *tiling, const tf_source *source,
                                   const tf_tile_windows *windows, const tf_tile_keeping *keeping, int threads)
+
+cdef extern from "_native/tile_writer.h" nogil:
+    ctypedef struct tf_tile_encoding:
+        tf_tiling tiling
+        const void *pixels
+        float quantise_level
+        int deflate_level
+        float hcompress_scale
+    ctypedef struct tf_encoded_piece:
+        int64_t start
+        int64_t bytes
+    ctypedef struct tf_encoded_image:
+        int64_t count
+        int64_t pieces
+        tf_encoded_piece *piece
+        int64_t element
+        int64_t bytes
+        int64_t gzipped
+        int64_t blank
+        int64_t longest
+        int64_t longest_gzipped
+    size_t tf_encoding_room(const tf_tile_encoding *encoding)
+    tf_tile_trouble tf_encode_tiles(const tf_tile_encoding *encoding, uint8_t *streams,
+                                    tf_encoded_image *encoded, int threads)
+    void tf_encoded_free(tf_encoded_image *encoded)
+    int64_t tf_encoded_row_bytes(const tf_encoded_image *encoded, int wide)
+    void tf_put_rows(const tf_encoded_image *encoded, int wide, uint8_t *rows)
 
 cdef extern from "_native/files.h" nogil:
     ctypedef struct tf_head:
