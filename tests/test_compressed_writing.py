@@ -569,6 +569,18 @@ def images(draw):
     return torch.from_numpy(image), tile
 
 
+@pytest.mark.parametrize("columns", [28, 30, 33, 35])
+@pytest.mark.parametrize("kind", [Rice1, Gzip1, Hcompress1])
+def test_tiles_at_an_edge_whose_short_rows_count_as_one(tmp_path, kind, columns):
+    """The noise of such a tile is that of one long row, which takes more memory than rows of a whole tile do."""
+    shape, tile = ((27, columns), (-1, 27)) if kind is Hcompress1 else ((3, 9, columns), (-1, -1, 27))
+    pixels = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    path = tmp_path / "a.fits"
+    torchfits.writeto(path, pixels, compress=kind(tile_shape=tile), quantize=True)
+    assert (torchfits.read(path, 1) - pixels).abs().max() < 0.5
+    assert np.abs(fits.getdata(path, 1) - pixels.numpy()).max() < 0.5
+
+
 @settings(max_examples=150, deadline=None)
 @given(made=images(), kind=st.sampled_from([Rice1, Gzip1, Gzip2, Hcompress1, Plio1]), steps=st.booleans())
 def test_what_is_written_is_read(tmp_path_factory, made, kind, steps):

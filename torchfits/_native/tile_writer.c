@@ -128,17 +128,46 @@ static size_t put(size_t *all, size_t bytes)
     return at;
 }
 
-/* Where what is in the memory of a thread; tiles at the edges need no more than the others. */
+/* The most that any tile needs: one at an edge, though smaller, may need more where its rows are short. */
+typedef struct {
+    size_t room, scratch;
+} needs;
+
+static needs most_needed(const tf_tile_encoding *e)
+{
+    const tf_tiling *t = &e->tiling;
+    needs most = {0, 0};
+    /* a bit an axis: whether the tile is the last one along it */
+    for (uint32_t last = 0; last < (uint32_t)1 << t->axes; last++) {
+        int64_t sides[TF_TILE_AXES];
+        int differs = 1;
+        for (int i = 0; i < t->axes; i++) {
+            const int64_t side = t->shape[i] - (t->tiles[i] - 1) * t->tile[i];
+            const int at_edge = last >> i & 1;
+            sides[i] = at_edge ? side : t->tile[i];
+            differs &= !at_edge || side != t->tile[i];
+        }
+        if (differs) {
+            const shape s = shape_of(sides, t->axes);
+            most.room = greatest(most.room, room_for(t, &s));
+            most.scratch = greatest(most.scratch, scratch_for(e, &s));
+        }
+    }
+    return most;
+}
+
+/* Where what is in the memory of a thread. */
 static places places_for(const tf_tile_encoding *e, int64_t at_once)
 {
     const tf_tiling *t = &e->tiling;
     const shape s = shape_of(t->tile, t->axes);
+    const needs most = most_needed(e);
     const size_t bytes = s.pixels * tf_width(t->conversion.stored);
-    places p = {.room = room_for(t, &s)};
+    places p = {.room = most.room};
     p.pixels = put(&p.all, bytes);
     p.numbers = put(&p.all, needs_integers(t) ? s.pixels * sizeof(int32_t) : 0);
     p.bytes = put(&p.all, is_gzip(t) || t->quantised ? 2 * greatest(bytes, s.pixels * sizeof(int32_t)) : 0);
-    p.scratch = put(&p.all, scratch_for(e, &s));
+    p.scratch = put(&p.all, most.scratch);
     p.streams = put(&p.all, p.room * (size_t)at_once);
     return p;
 }
@@ -370,9 +399,7 @@ static int64_t tiles_of(const tf_tiling *t)
 
 size_t tf_encoding_room(const tf_tile_encoding *encoding)
 {
-    const tf_tiling *t = &encoding->tiling;
-    const shape s = shape_of(t->tile, t->axes);
-    return room_for(t, &s) * (size_t)tiles_of(t);
+    return most_needed(encoding).room * (size_t)tiles_of(&encoding->tiling);
 }
 
 tf_tile_trouble tf_encode_tiles(const tf_tile_encoding *encoding, uint8_t *streams, tf_encoded_image *encoded,
