@@ -516,7 +516,6 @@ for keyword, value, says, error in (
     *(("ZVAL1", value, "ZVAL1", FORMAT) for value in (0, 10**9, -32, "x")),
     *(("ZVAL2", value, "ZVAL2", FORMAT) for value in (0, 2**32 + 2, "x")),
     *(("ZVAL2", value, "BYTEPIX", FORMAT) for value in (3, 8)),
-    ("ZVAL1", 33, "BLOCKSIZE", FORMAT),
     ("ZBITPIX", -32, "RICE_1", FORMAT),
     ("ZNAXIS1", 2**40, "", FORMAT),
     ("NAXIS2", 1, "tiles", FORMAT),

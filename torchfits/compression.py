@@ -370,7 +370,7 @@ def settings_of(header: Header, layout: TileLayout) -> tuple[Compression, Quanti
     told = _told_parameters(header)
     codec: Compression
     if layout.codec == "RICE_1":
-        codec = Rice1(layout.tile, layout.block_size)
+        codec = Rice1(layout.tile, layout.block_size if layout.block_size in (16, 32) else 32)
     elif layout.codec == "HCOMPRESS_1":
         scale = told.get("SCALE", 0.0)
         codec = Hcompress1(layout.tile, scale if abs(scale) < 2.0**31 else 0.0, layout.smooth != 0)

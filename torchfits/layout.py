@@ -491,10 +491,8 @@ def _rice_options(header: Header) -> tuple[int, int]:
         raise FitsUnsupported("RICE_1 whose options are not BLOCKSIZE and BYTEPIX, in this order")
     block_size = integer(header, "ZVAL1", 1, 1 << 16, 32)
     byte_pix = integer(header, "ZVAL2", 1, 1 << 16, 4) if second == "BYTEPIX" else 4
-    if block_size not in (16, 32) or byte_pix not in (1, 2, 4):
-        raise at_card(
-            header, "ZVAL1", f"BLOCKSIZE {block_size} and BYTEPIX {byte_pix}: not 16 or 32, and 1, 2 or 4"
-        )
+    if byte_pix not in (1, 2, 4):
+        raise at_card(header, "ZVAL2", f"BYTEPIX {byte_pix}: not 1, 2 or 4")
     return block_size, byte_pix
 
 
