@@ -572,7 +572,7 @@ def images(draw):
 @pytest.mark.parametrize("columns", [28, 30, 33, 35])
 @pytest.mark.parametrize("kind", [Rice1, Gzip1, Hcompress1])
 def test_tiles_at_an_edge_whose_short_rows_count_as_one(tmp_path, kind, columns):
-    """The noise of such a tile is that of one long row, which takes more memory than rows of a whole tile do."""
+    """The noise of such a tile is that of one long row, which takes more memory than a whole tile."""
     shape, tile = ((27, columns), (-1, 27)) if kind is Hcompress1 else ((3, 9, columns), (-1, -1, 27))
     pixels = torch.randn(shape, generator=torch.Generator().manual_seed(1))
     path = tmp_path / "a.fits"
