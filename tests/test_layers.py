@@ -17,7 +17,7 @@ LAYERS = [
     ["_direct", "_tiles", "_wcs"],
     ["header", "source", "_tensors"],
     ["layout", "_core", "text"],
-    ["compression", "ascii_table", "cache", "tiles", "versions", "expressions"],
+    ["compression", "ascii_table", "cache", "tiles", "versions", "expressions", "wcs_model"],
     ["where"],
     ["hdu", "writer", "columns"],
     ["compressed_table", "arrow"],
