@@ -20,7 +20,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -71,6 +71,7 @@ LONG_BYTES = 128 << 20  # what takes this many bytes to compress shows a progres
 MANY_FILES = 20  # `info` on more files than this shows a progress bar
 
 Column = torch.Tensor | list[str]
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 @dataclass
@@ -154,6 +155,24 @@ class Typed(click.ParamType):
 
 
 HDU = Typed("HDU", parse_hdu)
+
+_files = click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path())
+_overwrite = click.option("--overwrite", is_flag=True, help="Replace OUT where it exists.")
+
+
+def _files_to_out(default: str) -> Callable[[_Command], _Command]:
+    """FILE..., --output, --verify and --overwrite; `default` is what OUT is where nobody says."""
+    output = click.option(
+        "-o",
+        "--output",
+        metavar="OUT",
+        type=click.Path(allow_dash=True),
+        help=f"Instead of {default}; '-' is stdout.",
+    )
+    verify = click.option(
+        "--verify", is_flag=True, help="Read OUT back and compare it with FILE before it is there."
+    )
+    return lambda command: _files(output(verify(_overwrite(command))))
 
 
 # ------------------------------------------------------------------------------ one line each
@@ -615,7 +634,7 @@ def _describe(hdu: Any) -> dict[str, Any]:
 
 
 @cli.command()
-@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path())
+@_files
 @click.option("--json", "as_json", is_flag=True, help="One JSON array for all files, for scripts.")
 @click.pass_context
 def info(ctx: click.Context, files: tuple[str, ...], as_json: bool) -> None:
@@ -729,7 +748,7 @@ def header(file: str, hdu: Any, keywords: tuple[str, ...]) -> None:
     show_default=True,
     help="For png: the percentiles that become black and white.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace OUT where it exists.")
+@_overwrite
 def convert(
     source: str,
     target: str,
@@ -861,14 +880,6 @@ def _summarise(path: str, target: str, images: int, before: int, after: int, sec
 
 
 @cli.command()
-@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path())
-@click.option(
-    "-o",
-    "--output",
-    metavar="OUT",
-    type=click.Path(allow_dash=True),
-    help="Instead of FILE.fz; '-' is stdout.",
-)
 @click.option(
     "--codec",
     type=click.Choice(["auto", *CODECS]),
@@ -905,8 +916,7 @@ def _summarise(path: str, target: str, images: int, before: int, after: int, sec
     help="Of hcompress: 0 without loss, so many times the noise, or, negative, absolute.",
 )
 @click.option("--level", type=click.IntRange(0, 9), help="Of gzip1 and gzip2: 1 is fast, 9 small.")
-@click.option("--verify", is_flag=True, help="Read OUT back and compare it with FILE before it is there.")
-@click.option("--overwrite", is_flag=True, help="Replace OUT where it exists.")
+@_files_to_out("FILE.fz")
 @click.pass_context
 def compress(
     ctx: click.Context,
@@ -946,13 +956,10 @@ def compress(
         raise click.UsageError(str(error)) from None
 
     def choose(hdu: torchfits.ImageHDU) -> tuple[Compression, Quantize | None]:
-        real = hdu.dtype.is_floating_point and hdu.read_header()["BITPIX"] < 0
-        wide = abs(hdu.read_header()["BITPIX"]) == 64 and not real
-        kind = (
-            CODECS["gzip2" if wide or (real and steps is None) else "rice"]
-            if codec == "auto"
-            else CODECS[codec]
-        )
+        bitpix = hdu.read_header()["BITPIX"]
+        real, wide = bitpix < 0, bitpix == 64
+        best = "gzip2" if wide or (real and steps is None) else "rice"
+        kind = CODECS[best if codec == "auto" else codec]
         if tile is not None:
             given["tile_shape"] = tile[-len(hdu.shape) :]
         stored = torch.int64 if wide else torch.float32 if real else torch.int32
@@ -973,16 +980,7 @@ def _without_fz(path: str) -> str:
 
 
 @cli.command()
-@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path())
-@click.option(
-    "-o",
-    "--output",
-    metavar="OUT",
-    type=click.Path(allow_dash=True),
-    help="Instead of FILE without .fz; '-' is stdout.",
-)
-@click.option("--verify", is_flag=True, help="Read OUT back and compare it with FILE before it is there.")
-@click.option("--overwrite", is_flag=True, help="Replace OUT where it exists.")
+@_files_to_out("FILE without .fz")
 @click.pass_context
 def decompress(
     ctx: click.Context, files: tuple[str, ...], output: str | None, verify: bool, overwrite: bool
