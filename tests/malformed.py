@@ -211,3 +211,33 @@ def patch(at: int, data: bytes) -> Callable[[bytes], bytes]:
 
 
 COMPRESSED_VALUES = TILED.tolist()
+
+
+def noise(size: int) -> bytes:
+    return np.random.default_rng(3).bytes(size)
+
+
+# ---------------------------------------------------------------- cases
+
+
+class Cases(list[Case]):
+    """Cases, one by one."""
+
+    def add(
+        self, name: str, build: Callable[[], bytes], error: str = "", says: str = "", **more: Any
+    ) -> None:
+        self.append(Case(name, build, error, says=says, **more))
+
+    def add_read(self, name: str, build: Callable[[], bytes], values: Any, **more: Any) -> None:
+        """An odd HDU between good ones, all of which must be read right."""
+        self.add(name, lambda: between(build()), reads={**GOOD, 1: values}, **more)
+
+    def add_lost(self, name: str, build: Callable[[], bytes], says: str, hdu: int = 0) -> None:
+        """The walk through the HDUs ends at `hdu`; the good image before it is read."""
+        self.add(name, build, FORMAT, says, step="find", hdu=hdu, reads={0: VALUES} if hdu else {})
+
+    def add_bad(
+        self, name: str, build: Callable[[], bytes], says: str, error: str = FORMAT, **more: Any
+    ) -> None:
+        """A bad HDU between good ones, which are read."""
+        self.add(name, lambda: between(build()), error, says, **{"reads": GOOD, **more})

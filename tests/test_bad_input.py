@@ -9,9 +9,10 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+import malformed_cases
+import malformed_tiles
 import pytest
 from malformed import Case, between, header, image, image_cards, table
-from malformed_cases import CASES
 from probe import Prober
 
 pytestmark = pytest.mark.native
@@ -63,7 +64,7 @@ def check_error(error: dict[str, Any], case: Case) -> None:
     assert case.says in error["text"].replace(str(error["path"]), "")
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", malformed_cases.CASES + malformed_tiles.CASES, ids=lambda case: case.name)
 def test_bad_input(case: Case, tmp_path: Any, probe: Prober) -> None:
     path = tmp_path / "bad.fits"
     path.write_bytes(case.build())

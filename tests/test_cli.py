@@ -465,7 +465,7 @@ def test_columns_and_rows(run, table, tmp_path):
 def test_table_in_parts(run, tmp_path, monkeypatch):
     array = np.arange(1000, dtype="i8")
     fits.BinTableHDU.from_columns([fits.Column("A", "K", array=array)]).writeto(tmp_path / "i.fits")
-    monkeypatch.setattr("torchfits.cli.BATCH_BYTES", 8 * 37)
+    monkeypatch.setattr("torchfits.formats.BATCH_BYTES", 8 * 37)
     for suffix, read in (("parquet", pyarrow.parquet.read_table), ("csv", pyarrow.csv.read_csv)):
         assert run("convert", tmp_path / "i.fits", tmp_path / f"o.{suffix}", "--rows", "3::7")[0] == 0
         assert read(tmp_path / f"o.{suffix}")["A"].to_pylist() == array[3::7].tolist()

@@ -338,6 +338,14 @@ def test_letters_are_not_scaled(tmp_path, engine):
     assert found["GOOD"].tolist() == [True, False]
 
 
+def test_only_of_a_table_theap_matters(tmp_path):
+    """Of an image cfitsio is not kept from one that it would overflow on: it does not look at it."""
+    path = tmp_path / "a.fits"
+    path.write_bytes(image(THEAP=2**70))
+    with torchfits.open(path, engine="cfitsio", cache=False) as f:
+        assert f[0].read().tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
 def test_cutouts_of_no_pixels_take_no_memory(tmp_path):
     path = tmp_path / "a.fits"
     path.write_bytes(header(image_cards(lengths=(0, 5, 2**40))))

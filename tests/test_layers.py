@@ -26,6 +26,7 @@ LAYERS = [
     ["hdulist"],
     ["batch", "packing"],
     ["__init__"],
+    ["formats"],
     ["cli"],
     ["__main__"],
 ]

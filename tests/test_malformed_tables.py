@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import malformed_cases
+import malformed_tiles
 import numpy as np
 import pytest
 import torch
 from images import SANITIZED, in_fork
 from malformed import Case, between, header, heap_table, image, pad, table, table_cards
-from malformed_cases import CASES
 from probe import resident
 from tables import ENGINES, Field, assert_equal_bits, parts_of, random_table
 
@@ -129,7 +130,7 @@ def is_small(case: Case) -> bool:
     return case.memory <= 1 << 27 and case.seconds <= 2
 
 
-KNOWN = [case for case in CASES if is_small(case)]
+KNOWN = [case for case in malformed_cases.CASES + malformed_tiles.CASES if is_small(case)]
 CHUNK = 40
 
 

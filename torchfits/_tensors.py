@@ -107,6 +107,13 @@ def check_device(device: torch.device | str | int) -> torch.device:
     return resolved
 
 
+def target_of(out: torch.Tensor | None, device: Device) -> torch.device:
+    """Where a tensor is to be: that of `out` where it is given."""
+    if out is not None and not isinstance(out, torch.Tensor):
+        raise TypeError(f"out must be a torch.Tensor, not {type(out).__name__}")
+    return check_device(out.device if out is not None else device)
+
+
 def check_dtype(dtype: torch.dtype | None) -> torch.dtype | None:
     """`dtype` where tensors of it can be made of numbers: TypeError or FitsUnsupported otherwise."""
     if dtype is not None and not isinstance(dtype, torch.dtype):

@@ -28,10 +28,10 @@ from torchfits._tensors import (
     Read,
     address,
     allocate,
-    check_device,
     check_dtype,
     check_out,
     deliver,
+    target_of,
     threads,
 )
 from torchfits.columns import cells_of, dtype_of
@@ -94,9 +94,7 @@ def read_batch(
     """
     if on_error not in ("raise", "fill"):
         raise ValueError(f"on_error {on_error!r}: 'raise' or 'fill'")
-    if out is not None and not isinstance(out, torch.Tensor):
-        raise TypeError(f"out must be a torch.Tensor, not {type(out).__name__}")
-    target = check_device(out.device if out is not None else device)
+    target = target_of(out, device)
     dtype = out.dtype if check_dtype(dtype) is None and out is not None else dtype
     names, failed = _names(paths, on_error == "fill")
     if not names:

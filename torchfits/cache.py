@@ -157,7 +157,8 @@ class OpenFile:
             self._check_open()
             self.source.check_unchanged()
             self.check_data(hdu)
-            heap = hdu.header.get("THEAP", 0)
+            # only of a table does cfitsio look at THEAP
+            heap = hdu.header.get("THEAP", 0) if hdu.kind in ("bintable", "table") else 0
             if isinstance(heap, int) and abs(heap) > _ALL:
                 raise FitsUnsupported(f"cfitsio cannot read the header: THEAP = {heap}; engine='direct' can")
             handle = self._handle_for(hdu)

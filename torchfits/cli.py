@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import re
 import shutil
@@ -16,19 +15,15 @@ import sys
 import tempfile
 import time
 import warnings
-import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 import torchfits
-from torchfits import FitsError, Gzip1, Gzip2, Hcompress1, Header, Plio1, Quantize, Rice1
-from torchfits.arrow import array_of, arrow_table, text_array
+from torchfits import FitsError, Gzip1, Gzip2, Hcompress1, Plio1, Quantize, Rice1, formats
 from torchfits.compression import METHODS, Compression, settings_for
-from torchfits.extras import require
 from torchfits.packing import check_same, compress_file, decompress_file
 
 try:
@@ -36,28 +31,6 @@ try:
 except ImportError:
     raise SystemExit("torchfits: error: click is missing: pip install 'torchfits[cli]'") from None
 
-SUFFIXES = {
-    ".pt": "pt",
-    ".pth": "pt",
-    ".safetensors": "safetensors",
-    ".npy": "npy",
-    ".npz": "npz",
-    ".fits": "fits",
-    ".fit": "fits",
-    ".fts": "fits",
-    ".parquet": "parquet",
-    ".csv": "csv",
-    ".png": "png",
-}
-# format -> what it needs
-EXTRAS = {
-    "safetensors": "safetensors",
-    "npy": "numpy",
-    "npz": "numpy",
-    "parquet": "arrow",
-    "csv": "arrow",
-    "png": "png",
-}
 CODECS: dict[str, Callable[..., Compression]] = {
     "rice": Rice1,
     "gzip1": Gzip1,
@@ -65,41 +38,10 @@ CODECS: dict[str, Callable[..., Compression]] = {
     "hcompress": Hcompress1,
     "plio": Plio1,
 }
-BATCH_BYTES = 64 << 20  # rows reach parquet and csv in pieces of this size
-MANY_COLUMNS = 1000  # csv takes no vector column of more elements
 LONG_BYTES = 128 << 20  # what takes this many bytes to compress shows a progress bar
 MANY_FILES = 20  # `info` on more files than this shows a progress bar
 
-Column = torch.Tensor | list[str]
-
-
-@dataclass
-class Image:
-    """An image on the way from one format to another."""
-
-    tensor: torch.Tensor
-    header: Header | None = None
-    name: str | None = None
-
-
-@dataclass
-class Table:
-    """A table on the way from one format to another.
-
-    `text` names the columns whose uint8 tensors ``(rows, ..., width)`` hold characters.
-    """
-
-    columns: Mapping[str, Column]
-    text: frozenset[str] = frozenset()
-    header: Header | None = None
-    name: str | None = None
-
-
-@dataclass
-class Pieces:
-    """A table on the way to parquet or csv: pyarrow.Tables of some rows each, made one by one."""
-
-    tables: Iterable[Any]
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 # ------------------------------------------------------------------------------ what was typed
@@ -155,6 +97,24 @@ class Typed(click.ParamType):
 
 HDU = Typed("HDU", parse_hdu)
 
+_files = click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path())
+_overwrite = click.option("--overwrite", is_flag=True, help="Replace OUT where it exists.")
+
+
+def _files_to_out(default: str) -> Callable[[_Command], _Command]:
+    """FILE..., --output, --verify and --overwrite; `default` is what OUT is where nobody says."""
+    output = click.option(
+        "-o",
+        "--output",
+        metavar="OUT",
+        type=click.Path(allow_dash=True),
+        help=f"Instead of {default}; '-' is stdout.",
+    )
+    verify = click.option(
+        "--verify", is_flag=True, help="Read OUT back and compare it with FILE before it is there."
+    )
+    return lambda command: _files(output(verify(_overwrite(command))))
+
 
 # ------------------------------------------------------------------------------ one line each
 
@@ -186,14 +146,6 @@ def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
     _complain(str(message), "warning")
 
 
-def _check_extras(kind: str) -> None:
-    try:
-        if kind in EXTRAS:
-            require(EXTRAS[kind])
-    except ImportError as error:
-        raise click.ClickException(str(error)) from None
-
-
 @contextlib.contextmanager
 def _progress(length: int, label: str, long: bool) -> Iterator[Callable[[int], None]]:
     """A bar on stderr, where the work is long and a person is watching."""
@@ -202,330 +154,6 @@ def _progress(length: int, label: str, long: bool) -> Iterator[Callable[[int], N
             yield bar.update
     else:
         yield lambda steps: None
-
-
-# ------------------------------------------------------------------------------ reading
-
-
-def _move_wcs(header: Header, section: tuple[slice | int, ...], shape: tuple[int, ...]) -> None:
-    """Shift the reference pixels (CRPIXja, FITS 4.0 section 8.2) by the origin of a cutout."""
-    for axis, cut in enumerate(section):
-        if isinstance(cut, int) or cut.step not in (None, 1):
-            raise click.UsageError(
-                "a --section into FITS is START:STOP on every axis: world coordinates cannot follow a step "
-                "or a dropped axis"
-            )
-        start = cut.indices(shape[axis])[0]
-        if start:
-            pattern = re.compile(rf"CRPIX{len(shape) - axis}[A-Z]?")
-            for key in [card.keyword for card in header.cards if pattern.fullmatch(card.keyword)]:
-                header[key] = header[key] - start
-
-
-def _check_column(
-    target: str, name: str, dtype: torch.dtype, shape: tuple[int, ...], ragged: bool, text: bool
-) -> None:
-    """Complain of a column, `shape` in a row, that csv has no place for."""
-    if target == "parquet":
-        return
-    if dtype.is_complex:
-        raise click.ClickException(f"csv cannot hold complex {name}: use parquet, or choose --columns")
-    if ragged and (shape or not text):
-        raise click.ClickException(f"csv cannot hold ragged {name}: use parquet, or choose --columns")
-    if (count := math.prod(shape[: len(shape) - text])) > MANY_COLUMNS:
-        raise click.ClickException(
-            f"csv would need {count} columns for {name}: use parquet, or choose --columns"
-        )
-
-
-def _row_pieces(
-    table: torchfits.TableHDU, columns: list[str] | None, rows: slice, row_bytes: int
-) -> Iterator[Any]:
-    """The asked rows in pieces of about BATCH_BYTES; one empty piece where there are none."""
-    wanted = range(*rows.indices(table.nrows))
-    size = max(1, BATCH_BYTES // max(1, row_bytes))
-    with _progress(len(wanted), "rows", len(wanted) > size) as advance:
-        for first in range(0, max(1, len(wanted)), size):
-            part = wanted[first : first + size]
-            asked = slice(part.start, part.stop, part.step)
-            yield table._converted("arrow", partial(arrow_table, errors="replace"), columns, asked)
-            advance(len(part))
-
-
-def _holds_data(hdu: Any) -> bool:
-    if isinstance(hdu, torchfits.TableHDU):
-        return hdu.nrows > 0
-    return isinstance(hdu, torchfits.ImageHDU) and 0 not in hdu.shape
-
-
-def _check_kind(target: str, table: bool) -> None:
-    if table and target == "png":
-        raise click.UsageError("png is for images, this is a table")
-    if not table and target in ("parquet", "csv"):
-        raise click.UsageError(f"{target} is for tables, this is an image")
-
-
-@contextlib.contextmanager
-def _read_fits(
-    path: str,
-    target: str,
-    hdu: int | str | tuple[str, int] | None,
-    section: tuple[slice | int, ...] | None,
-    columns: list[str] | None,
-    rows: slice | None,
-) -> Iterator[Image | Table | Pieces]:
-    """The asked part of one HDU; the file stays open until the parts have been written."""
-    with torchfits.open(path, cache=False) as hdus:
-        source = hdus[hdu] if hdu is not None else next((each for each in hdus if _holds_data(each)), None)
-        if source is None:
-            raise click.ClickException(f"{path}: no HDU holds data")
-        header = source.read_header()
-        if isinstance(source, torchfits.TableHDU):
-            if section is not None:
-                raise click.UsageError("--section is for images, this is a table: use --rows and --columns")
-            _check_kind(target, table=True)
-            chosen = None if columns is None else {name.upper() for name in columns}
-            infos = [info for info in source.columns if chosen is None or info.name.upper() in chosen]
-            text = {info.name for info in infos if re.match(r"\d*[PQ]?A", info.tform.strip().upper())}
-            if target in ("parquet", "csv"):
-                for c in infos:
-                    _check_column(target, c.name, c.dtype, c.shape, c.ragged, c.name in text)
-                yield Pieces(_row_pieces(source, columns, rows or slice(None), header["NAXIS1"]))
-                return
-            values = source.read_table(columns=columns, rows=rows)
-            yield Table(values, frozenset(text), header, source.name)
-        elif isinstance(source, torchfits.ImageHDU):
-            if columns is not None or rows is not None:
-                raise click.UsageError("--columns and --rows are for tables, this is an image: use --section")
-            _check_kind(target, table=False)
-            tensor = source.read(section=section)
-            if section is not None and target == "fits":
-                _move_wcs(header, section, source.shape)
-            yield Image(tensor, header, source.name)
-        else:
-            raise click.ClickException(f"{path}: HDU {source.index} is neither image nor table")
-
-
-def _column(array: Any, name: str) -> Column:
-    """A numpy array as a native-endian tensor, text as a list of str."""
-    if array.dtype.kind in "SU":
-        if array.ndim != 1:
-            raise click.ClickException(f"{name}: text of {array.ndim} axes has no column")
-        return [t.decode("ascii", "replace") if isinstance(t, bytes) else t for t in array.tolist()]
-    try:
-        return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=True))
-    except TypeError:
-        raise click.ClickException(f"{name}: no tensor for the numpy type {array.dtype}") from None
-
-
-def _read_other(path: str, kind: str, target: str) -> Image | Table | Pieces:
-    """What `convert` wrote, or anybody else: a tensor, or columns by name."""
-    values: Any
-    if kind == "pt":
-        values = torch.load(path, map_location="cpu", weights_only=True)
-    elif kind == "safetensors":
-        from safetensors.torch import load_file
-
-        values = load_file(path)
-    else:
-        import numpy as np
-
-        loaded = np.load(path, allow_pickle=False)
-        if kind == "npz":
-            with loaded:
-                values = {name: _column(loaded[name], name) for name in loaded.files}
-        elif loaded.dtype.names:
-            values = {name: _column(loaded[name], name) for name in loaded.dtype.names}
-        else:
-            values = _column(loaded, path)
-    if kind != "pt" and isinstance(values, dict) and list(values) == ["data"]:
-        values = values["data"]
-    if isinstance(values, torch.Tensor):
-        _check_kind(target, table=False)
-        return Image(values)
-    if not isinstance(values, dict) or not all(isinstance(v, torch.Tensor | list) for v in values.values()):
-        raise click.ClickException(f"{path}: neither a tensor nor a dict of tensors")
-    _check_kind(target, table=True)
-    return Pieces([_arrow_table(values, target)]) if target in ("parquet", "csv") else Table(values)
-
-
-def _arrow_table(columns: Mapping[str, Column], target: str) -> Any:
-    """Columns that come from no FITS file as a pyarrow.Table."""
-    import pyarrow as pa
-
-    arrays = {}
-    for name, column in columns.items():
-        if isinstance(column, list):
-            arrays[name] = pa.array(column, pa.large_string())
-        else:
-            jagged = _jagged(column)
-            shape = tuple(column.shape[1:] if jagged is None else jagged[0].shape[1:])
-            _check_column(target, name, column.dtype, shape, jagged is not None, False)
-            arrays[name] = array_of(jagged or column.contiguous())
-    return pa.table(arrays)
-
-
-# ------------------------------------------------------------------------------ writing
-
-
-def _jagged(column: Column) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """Values and offsets of a variable-length column, None for any other."""
-    if isinstance(column, torch.Tensor) and column.is_nested:
-        nested: Any = column
-        return nested.values(), nested.offsets()
-    return None
-
-
-def _array(column: Column, text: bool) -> Any:
-    """A column that is not ragged as a numpy array; text becomes bytes of fixed width."""
-    import numpy as np
-
-    if isinstance(column, list):
-        return np.array(column, dtype="U")
-    return text_array(column) if text else column.numpy()
-
-
-def _flat(data: Image | Table) -> dict[str, Column]:
-    """Columns by name, a ragged one as ``NAME.values`` and ``NAME.offsets``; an image is called ``data``."""
-    if isinstance(data, Image):
-        return {"data": data.tensor}
-    flat: dict[str, Column] = {}
-    for name, column in data.columns.items():
-        if jagged := _jagged(column):
-            flat[f"{name}.values"], flat[f"{name}.offsets"] = jagged
-        else:
-            flat[name] = column
-    return flat
-
-
-def _write_pt(data: Image | Table, path: str) -> None:
-    torch.save(data.tensor if isinstance(data, Image) else data.columns, path)
-
-
-def _write_safetensors(data: Image | Table, path: str) -> None:
-    from safetensors.torch import save_file
-
-    tensors = {}
-    for name, column in _flat(data).items():
-        if isinstance(column, list) or column.dtype == torch.complex128:
-            kind = "str" if isinstance(column, list) else "complex128"
-            raise click.ClickException(f"safetensors has no type for {name} ({kind})")
-        tensors[name] = column.contiguous()
-    save_file(tensors, path)
-
-
-def _write_npy(data: Image | Table, path: str) -> None:
-    import numpy as np
-
-    if isinstance(data, Image):
-        array = data.tensor.numpy()
-    else:
-        columns = data.columns
-        for name, column in columns.items():
-            if _jagged(column):
-                raise click.ClickException(f"npy cannot hold ragged {name}: use npz, or choose --columns")
-        fields = {name: _array(column, name in data.text) for name, column in columns.items()}
-        rows = len(next(iter(fields.values()))) if fields else 0
-        array = np.empty(rows, [(name, values.dtype, values.shape[1:]) for name, values in fields.items()])
-        for name, values in fields.items():
-            array[name] = values
-    with open(path, "wb") as file:
-        np.lib.format.write_array(file, array, allow_pickle=False)
-
-
-def _write_npz(data: Image | Table, path: str) -> None:
-    import numpy as np
-
-    text = data.text if isinstance(data, Table) else frozenset()
-    # not np.savez: columns may be called 'file' or 'allow_pickle'
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, column in _flat(data).items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
-                np.lib.format.write_array(file, _array(column, name in text), allow_pickle=False)
-
-
-def _write_fits(data: Image | Table, path: str) -> None:
-    if isinstance(data, Image):
-        values: Any = data.tensor
-    else:
-        values = {
-            name: torchfits.strings(column)
-            if name in data.text and isinstance(column, torch.Tensor)
-            else column
-            for name, column in data.columns.items()
-        }
-    torchfits.writeto(path, values, header=data.header, ext_name=data.name or None)
-
-
-def _spread(table: Any) -> Any:
-    """A pyarrow.Table for csv: a vector NAME becomes columns NAME_0, NAME_1, ..., or none at all."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    columns: dict[str, Any] = {}
-    for name, column in zip(table.column_names, table.columns, strict=True):
-        parts = [column]
-        while pa.types.is_fixed_size_list(parts[0].type):
-            parts = [pc.list_element(part, i) for part in parts for i in range(part.type.list_size)]
-        if pa.types.is_large_list(parts[0].type):
-            continue
-        labels = [name] if parts[0] is column else [f"{name}_{i}" for i in range(len(parts))]
-        for label, part in zip(labels, parts, strict=True):
-            if label in columns:
-                raise click.ClickException(f"two columns would be called {label}: use --columns")
-            columns[label] = part
-    return pa.table(columns)
-
-
-def _write_arrow(data: Pieces, path: str, csv: bool) -> None:
-    from pyarrow.csv import CSVWriter
-    from pyarrow.parquet import ParquetWriter
-
-    with contextlib.ExitStack() as stack:
-        writer = None
-        for piece in data.tables:
-            table = _spread(piece) if csv else piece
-            if writer is None:
-                writer = stack.enter_context((CSVWriter if csv else ParquetWriter)(path, table.schema))
-            writer.write_table(table)
-
-
-def _stretch(image: torch.Tensor, low: float, high: float) -> torch.Tensor:
-    """Brightness as uint8: asinh between the two percentiles; NaN is black.
-
-    Args:
-        image: ``(height, width)``, any real dtype.
-        low, high: Percentiles (0 to 100) of the finite pixels that become black and white.
-    """
-    every = max(1, int((image.numel() / 1e6) ** 0.5))  # a million pixels tell the percentiles
-    sample = image[::every, ::every].to(torch.float64)
-    sample = sample[sample.isfinite()].sort().values
-    if not len(sample):
-        return torch.zeros(image.shape, dtype=torch.uint8)
-    black, white = (sample[round((len(sample) - 1) * p / 100)].item() for p in (low, high))
-    scale = 10 / (white - black) if white > black else 1.0
-
-    def grey(rows: torch.Tensor) -> torch.Tensor:
-        rows = rows.to(torch.float64).sub(black).mul_(scale).clamp_(0, 10)
-        return rows.asinh_().mul_(255 / math.asinh(10)).nan_to_num_(0.0).round_().to(torch.uint8)
-
-    return torch.cat([grey(rows) for rows in image.split(1024)])
-
-
-def _write_png(data: Image | Table, path: str, percentile: tuple[float, float]) -> None:
-    import PIL.Image
-
-    assert isinstance(data, Image)
-    image = data.tensor
-    while image.ndim > 2 and image.shape[0] == 1:
-        image = image[0]
-    if not image.numel():
-        raise click.ClickException("png needs pixels, this image has none")
-    if image.ndim != 2:
-        raise click.ClickException(f"png shows two axes, this image is {tuple(image.shape)}: use --section")
-    if image.is_complex():
-        raise click.ClickException("png needs real numbers, this image is complex")
-    PIL.Image.fromarray(_stretch(image, *percentile).flip(0).numpy()).save(path, format="png")
 
 
 def _check_target(path: str, source: str, overwrite: bool) -> None:
@@ -615,7 +243,7 @@ def _describe(hdu: Any) -> dict[str, Any]:
 
 
 @cli.command()
-@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path())
+@_files
 @click.option("--json", "as_json", is_flag=True, help="One JSON array for all files, for scripts.")
 @click.pass_context
 def info(ctx: click.Context, files: tuple[str, ...], as_json: bool) -> None:
@@ -717,7 +345,7 @@ def header(file: str, hdu: Any, keywords: tuple[str, ...]) -> None:
 @click.option(
     "--to",
     "to",
-    type=click.Choice(sorted(set(SUFFIXES.values()))),
+    type=click.Choice(formats.FORMATS),
     help="Format of OUT where its suffix does not say it.",
 )
 @click.option(
@@ -729,7 +357,7 @@ def header(file: str, hdu: Any, keywords: tuple[str, ...]) -> None:
     show_default=True,
     help="For png: the percentiles that become black and white.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace OUT where it exists.")
+@_overwrite
 def convert(
     source: str,
     target: str,
@@ -763,10 +391,10 @@ def convert(
       torchfits convert catalog.fits - --to csv | head
       torchfits convert image.npy image.fits
     """
-    kind = to or SUFFIXES.get(os.path.splitext(target)[1].lower())
+    kind = to or formats.format_of(target)
     if kind is None:
         where = "stdout needs --to" if target == "-" else f"no format for the suffix of {target}"
-        raise click.UsageError(f"{where} (one of {', '.join(sorted(set(SUFFIXES.values())))})")
+        raise click.UsageError(f"{where} (one of {', '.join(formats.FORMATS)})")
     if percentile[0] >= percentile[1]:
         raise click.UsageError("--percentile takes the lower one first")
     if target != "-":
@@ -774,28 +402,24 @@ def convert(
     elif kind != "csv" and sys.stdout.isatty():
         raise click.UsageError(f"{kind} is binary and stdout is a terminal: redirect it")
 
-    _check_extras(kind)
-    origin = SUFFIXES.get(os.path.splitext(source)[1].lower())
-    write: Callable[[Any, str], None] = {
-        "pt": _write_pt,
-        "safetensors": _write_safetensors,
-        "npy": _write_npy,
-        "npz": _write_npz,
-        "fits": _write_fits,
-        "parquet": lambda data, path: _write_arrow(data, path, csv=False),
-        "csv": lambda data, path: _write_arrow(data, path, csv=True),
-        "png": lambda data, path: _write_png(data, path, percentile),
-    }[kind]
-    reading: contextlib.AbstractContextManager[Image | Table | Pieces]
-    if origin in ("pt", "safetensors", "npy", "npz"):
-        if not (hdu is section is columns is rows is None):
-            raise click.UsageError("--hdu, --section, --columns and --rows are for FITS files")
-        _check_extras(origin)
-        reading = contextlib.nullcontext(_read_other(source, origin, kind))
-    else:
-        reading = _read_fits(source, kind, hdu, section, columns, rows)
-    with reading as data:
-        _deliver(lambda path: write(data, path), target)
+    try:
+        formats.check_extras(kind)
+        with formats.reading(source, kind, hdu, section, columns, rows) as data:
+            if isinstance(data, formats.Pieces):
+                data = formats.Pieces(_watched(data))
+            _deliver(partial(formats.writer(kind, percentile), data), target)
+    except formats.OptionError as error:
+        raise click.UsageError(str(error)) from None
+    except formats.ConversionError as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _watched(pieces: formats.Pieces) -> Iterator[Any]:
+    """The tables, with a bar where there are several."""
+    with _progress(pieces.rows, "rows", pieces.several) as advance:
+        for table in pieces.tables:
+            yield table
+            advance(table.num_rows)
 
 
 def _size(count: float) -> str:
@@ -861,14 +485,6 @@ def _summarise(path: str, target: str, images: int, before: int, after: int, sec
 
 
 @cli.command()
-@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path())
-@click.option(
-    "-o",
-    "--output",
-    metavar="OUT",
-    type=click.Path(allow_dash=True),
-    help="Instead of FILE.fz; '-' is stdout.",
-)
 @click.option(
     "--codec",
     type=click.Choice(["auto", *CODECS]),
@@ -905,8 +521,7 @@ def _summarise(path: str, target: str, images: int, before: int, after: int, sec
     help="Of hcompress: 0 without loss, so many times the noise, or, negative, absolute.",
 )
 @click.option("--level", type=click.IntRange(0, 9), help="Of gzip1 and gzip2: 1 is fast, 9 small.")
-@click.option("--verify", is_flag=True, help="Read OUT back and compare it with FILE before it is there.")
-@click.option("--overwrite", is_flag=True, help="Replace OUT where it exists.")
+@_files_to_out("FILE.fz")
 @click.pass_context
 def compress(
     ctx: click.Context,
@@ -946,13 +561,10 @@ def compress(
         raise click.UsageError(str(error)) from None
 
     def choose(hdu: torchfits.ImageHDU) -> tuple[Compression, Quantize | None]:
-        real = hdu.dtype.is_floating_point and hdu.read_header()["BITPIX"] < 0
-        wide = abs(hdu.read_header()["BITPIX"]) == 64 and not real
-        kind = (
-            CODECS["gzip2" if wide or (real and steps is None) else "rice"]
-            if codec == "auto"
-            else CODECS[codec]
-        )
+        bitpix = hdu.read_header()["BITPIX"]
+        real, wide = bitpix < 0, bitpix == 64
+        best = "gzip2" if wide or (real and steps is None) else "rice"
+        kind = CODECS[best if codec == "auto" else codec]
         if tile is not None:
             given["tile_shape"] = tile[-len(hdu.shape) :]
         stored = torch.int64 if wide else torch.float32 if real else torch.int32
@@ -973,16 +585,7 @@ def _without_fz(path: str) -> str:
 
 
 @cli.command()
-@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path())
-@click.option(
-    "-o",
-    "--output",
-    metavar="OUT",
-    type=click.Path(allow_dash=True),
-    help="Instead of FILE without .fz; '-' is stdout.",
-)
-@click.option("--verify", is_flag=True, help="Read OUT back and compare it with FILE before it is there.")
-@click.option("--overwrite", is_flag=True, help="Replace OUT where it exists.")
+@_files_to_out("FILE without .fz")
 @click.pass_context
 def decompress(
     ctx: click.Context, files: tuple[str, ...], output: str | None, verify: bool, overwrite: bool

@@ -28,13 +28,13 @@ from torchfits._tensors import (
     address,
     allocate,
     cast_into,
-    check_device,
     check_dtype,
     check_out,
     deliver,
     element_bytes,
     element_of,
     integers,
+    target_of,
     threads,
     value_dtype,
 )
@@ -151,7 +151,7 @@ class ImageHDU(HDU):
             tensor([[1., 2.],
                     [5., 6.]])
         """
-        target = _target(out, device)
+        target = target_of(out, device)
         try:
             image = self._image()
             ranges, shape = resolve_section(section, image.shape)
@@ -209,7 +209,7 @@ class ImageHDU(HDU):
                     [[11., nan],
                      [nan, nan]]])
         """
-        target = _target(out, device)
+        target = target_of(out, device)
         try:
             image = self._image()
             if len(image.shape) < 2:
@@ -405,12 +405,6 @@ class ImageHDU(HDU):
         if self._hdu.kind == "groups":
             kind = "GROUPS"
         return str(self.index), self.name, str(self.version), kind, *what
-
-
-def _target(out: torch.Tensor | None, device: Device) -> torch.device:
-    if out is not None and not isinstance(out, torch.Tensor):
-        raise TypeError(f"out must be a torch.Tensor, not {type(out).__name__}")
-    return check_device(out.device if out is not None else device)
 
 
 def _windows(positions: Any, size: Any, anchor: str) -> tuple[torch.Tensor, tuple[int, int]]:

@@ -11,7 +11,7 @@ from torchfits.compression import Compression, Quantize
 from torchfits.errors import FitsError, FitsFormatError
 from torchfits.hdu import HDU
 from torchfits.hdulist import HDUList, open
-from torchfits.header import BLOCK, Card, Header
+from torchfits.header import Card, Header
 from torchfits.image import ImageHDU
 from torchfits.layout import MAX_PIECE
 from torchfits.source import Path, file_path
@@ -108,13 +108,11 @@ class _Copy(Unit):
         hdu._parent._opened().check_data(self._hdu)
         super().__init__(hdu._hdu.header, [], self._hdu.data_size)
 
-    def pieces(self) -> Iterator[torch.Tensor]:
+    def _data_pieces(self) -> Iterator[torch.Tensor]:
         source, size = self._hdu.source, self._hdu.data_size
         for at in range(0, size, MAX_PIECE):
             piece = source.read(self._hdu.data_start + at, min(MAX_PIECE, size - at))
             yield torch.frombuffer(bytearray(piece), dtype=torch.uint8)
-        if size % BLOCK:
-            yield torch.zeros(BLOCK - size % BLOCK, dtype=torch.uint8, device="cpu")
         source.check_unchanged()
 
 

@@ -174,7 +174,12 @@ class Unit:
     size: int
 
     def pieces(self) -> Iterator[torch.Tensor]:
-        """The bytes of the data, uint8, piece by piece."""
+        """The bytes of the data and those that fill the last block, uint8, piece by piece."""
+        yield from self._data_pieces()
+        if self.size % BLOCK:
+            yield torch.zeros(BLOCK - self.size % BLOCK, dtype=torch.uint8, device="cpu")
+
+    def _data_pieces(self) -> Iterator[torch.Tensor]:
         if len(self.data) == 1 and "TFIELDS" not in self.header:
             yield from _image_pieces(self.data[0])
         elif self.data:
@@ -184,17 +189,13 @@ class Unit:
                 parts = [_bytes_of(column[first : first + step]) for column in self.data]
                 count = min(step, rows - first)
                 yield torch.cat([part.reshape(count, -1) for part in parts if part.numel()], 1)
-        if self.size % BLOCK:
-            yield torch.zeros(BLOCK - self.size % BLOCK, dtype=torch.uint8, device="cpu")
 
 
 class _Bytes(Unit):
     """One HDU whose data are there as bytes."""
 
-    def pieces(self) -> Iterator[torch.Tensor]:
+    def _data_pieces(self) -> Iterator[torch.Tensor]:
         yield from self.data
-        if self.size % BLOCK:
-            yield torch.zeros(BLOCK - self.size % BLOCK, dtype=torch.uint8, device="cpu")
 
 
 def _image_pieces(image: torch.Tensor) -> Iterator[torch.Tensor]:
