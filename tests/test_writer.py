@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
+import itertools
 import math
 import os
 import signal
@@ -91,7 +93,10 @@ def test_cuda_tensors(tmp_path):
 
 
 def test_large_images_are_written_in_pieces(tmp_path, monkeypatch):
-    monkeypatch.setattr(writer, "_PIECE", 1000)
+    for name in ("_PIECE", "_IMAGE_PIECE"):
+        monkeypatch.setattr(writer, name, 1000)
+    monkeypatch.setattr(writer, "_WRITTEN", 7000)
+    monkeypatch.setattr(writer, "_MOST_PARTS", 5)
     for tensor in (torch.arange(40_000).reshape(100, 400), torch.arange(40_000).reshape(400, 100).T):
         torchfits.writeto(tmp_path / "a.fits", tensor, overwrite=True, checksum=True)
         with fits.open(tmp_path / "a.fits", checksum=True) as f:
@@ -446,6 +451,38 @@ def test_an_interrupted_write_leaves_the_old_file_or_none(tmp_path, monkeypatch,
         assert os.listdir(tmp_path) == ([] if old is None else ["a.fits"])
         if old is not None:
             assert torch.equal(torchfits.read(path), old)
+
+
+def test_a_system_that_writes_less_than_it_is_asked_to(tmp_path, monkeypatch):
+    whole, path = tmp_path / "whole.fits", tmp_path / "a.fits"
+    ramp = torch.arange(30_000, dtype=torch.int16).reshape(100, 300)
+    written = os.writev
+    sizes = itertools.cycle([1, 2879, 7, 5000])
+
+    def some(descriptor, buffers):
+        return written(descriptor, [b"".join(buffers)[: next(sizes)]])
+
+    for compress in (None, "gzip"):
+        torchfits.writeto(whole, ramp, compress=compress, overwrite=True)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "writev", some)
+            torchfits.writeto(path, ramp, compress=compress, overwrite=True)
+        assert path.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.parametrize("compress", ["", "gzip"])
+def test_a_file_that_cannot_become_as_large_leaves_nothing(tmp_path, compress):
+    script = """
+        import resource, sys, torch, torchfits
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+        try:
+            torchfits.writeto(sys.argv[1], torch.rand(100, 300), compress=sys.argv[2] or None)
+        except torchfits.FitsIOError as error:
+            print(error.errno)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path / "a.fits"), compress]
+    assert int(subprocess.check_output(command)) == errno.EFBIG
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_killed_write_leaves_the_old_file(tmp_path):

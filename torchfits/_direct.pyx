@@ -86,6 +86,7 @@ from torchfits._kernels cimport (
     tf_quantise_scratch,
     tf_conversion,
     tf_conversion_of,
+    tf_convert,
     tf_field,
     tf_field_width,
     tf_file_kind,
@@ -270,6 +271,18 @@ def cast(int to_type, size_t to, int from_type, size_t from_, size_t n):
         raise ValueError("no such conversion")
     with nogil:
         tf_cast(<tf_type>to_type, <void *>to, <tf_type>from_type, <const void *>from_, n)
+
+
+def to_file_order(int type, size_t to, size_t from_, size_t n):
+    """Write `n` numbers at address `from_` to `to` with their most significant bytes first."""
+    cdef tf_conversion c
+    if not 0 <= type < TF_TYPES:
+        raise ValueError("no such type")
+    memset(&c, 0, sizeof(c))
+    c.stored = c.values = c.wanted = <tf_type>type
+    with nogil:
+        # what swaps bytes one way swaps them the other way too
+        tf_convert(&c, <void *>to, <const void *>from_, tf_width(c.stored), n)
 
 
 # ---------------------------------------------------------------------------- memory

@@ -27,6 +27,7 @@ cdef extern from "_native/pixels.h" nogil:
         int scaled
         int has_blank
     size_t tf_width(tf_type type)
+    void tf_convert(const tf_conversion *c, void *to, const void *be_from, size_t stride, size_t n)
     int tf_conversion_of(tf_conversion *c, int bitpix, double scale, double zero, int has_blank,
                          int64_t blank)
     void tf_cast(tf_type to_type, void *to, tf_type from_type, const void *from_, size_t n)

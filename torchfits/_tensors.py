@@ -275,9 +275,12 @@ def big_endian(tensor: torch.Tensor) -> torch.Tensor:
     if tensor.stride(0) != 1:  # a single element counts as contiguous whatever its stride
         tensor = tensor.clone(memory_format=torch.contiguous_format)
     width = tensor.element_size()
-    parts = 2 if tensor.is_complex() else 1
-    raw = tensor.view(torch.uint8)
-    return raw.reshape(-1, parts, width // parts).flip(2).reshape(-1, width)
+    if width == 1:
+        return tensor.view(torch.uint8)[:, None]
+    numbers = torch.view_as_real(tensor) if tensor.is_complex() else tensor
+    raw = allocate((len(tensor), width), torch.uint8)
+    _direct.to_file_order(CODES[numbers.dtype], address(raw)[0], address(numbers)[0], numbers.numel())
+    return raw
 
 
 def as_buffer(tensor: torch.Tensor) -> memoryview:

@@ -12,7 +12,7 @@ import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 
@@ -51,8 +51,14 @@ from torchfits.errors import (
 from torchfits.header import BLOCK, CARD, COMMENTARY, Card, Header
 from torchfits.source import Path, file_path
 
-# bytes of a tensor that are brought into FITS order at a time
+# bytes of an image, which stay in a cache until they are written, and of a table, whose columns each cost a
+# call, that are brought into FITS order at a time
+_IMAGE_PIECE = 1 << 20
 _PIECE = 1 << 24
+# bytes that are worth a call of the system: the more, the larger the pages that it puts them on
+_WRITTEN = 1 << 21
+# and how many parts of memory a call takes: IOV_MAX of Linux and macOS
+_MOST_PARTS = 1024
 # bytes that a checksum takes side by side
 _SUMMED = 256
 
@@ -199,15 +205,15 @@ class _Bytes(Unit):
 
 
 def _image_pieces(image: torch.Tensor) -> Iterator[torch.Tensor]:
-    if image.numel() * image.element_size() <= _PIECE:
+    if image.numel() * image.element_size() <= _IMAGE_PIECE:
         yield _bytes_of(image)
     elif image.is_contiguous():
-        for part in image.view(-1).split(_PIECE // image.element_size()):
+        for part in image.view(-1).split(_IMAGE_PIECE // image.element_size()):
             yield _bytes_of(part)
     else:
         row_bytes = image[0].numel() * image.element_size()
-        for part in image.split(max(_PIECE // row_bytes, 1)):
-            yield from _image_pieces(part if row_bytes <= _PIECE else part[0])
+        for part in image.split(max(_IMAGE_PIECE // row_bytes, 1)):
+            yield from _image_pieces(part if row_bytes <= _IMAGE_PIECE else part[0])
 
 
 def _bytes_of(tensor: torch.Tensor) -> torch.Tensor:
@@ -578,9 +584,12 @@ def write_whole(path: str | bytes, units: Iterable[Unit], overwrite: bool) -> No
                 os.fchmod(descriptor, mode)
             if target.lower().endswith(".gz"):
                 with gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0) as packed:
-                    _write_units(packed, units)
+                    for unit in units:
+                        packed.write(unit.header.to_bytes())
+                        for piece in unit.pieces():
+                            packed.write(as_buffer(piece.contiguous()))
             else:
-                _write_units(file, units)
+                _write_units(descriptor, units)
         _move(temporary, target, overwrite)
     except OSError as error:
         if isinstance(error, FitsError):
@@ -591,15 +600,33 @@ def write_whole(path: str | bytes, units: Iterable[Unit], overwrite: bool) -> No
             os.unlink(temporary)
 
 
-def _write_units(file: BinaryIO | gzip.GzipFile, units: Iterable[Unit]) -> None:
+def _write_units(descriptor: int, units: Iterable[Unit]) -> None:
+    start = 0
     for unit in units:
-        header = unit.header.to_bytes()
-        if not isinstance(file, gzip.GzipFile):
-            reserve(file.fileno(), file.tell(), len(header) + -(-unit.size // BLOCK) * BLOCK)
-        file.write(header)
+        header = torch.frombuffer(bytearray(unit.header.to_bytes()), dtype=torch.uint8)
+        length = len(header) + -(-unit.size // BLOCK) * BLOCK
+        reserve(descriptor, start, length)
+        start += length
+        waiting = [header]
+        size = 0
         for piece in unit.pieces():
-            piece = piece.contiguous()
-            file.write(as_buffer(piece))
+            waiting.append(piece.contiguous())
+            size += piece.numel()
+            if size >= _WRITTEN or len(waiting) == _MOST_PARTS:
+                _write(descriptor, waiting)
+                waiting, size = [], 0
+        _write(descriptor, waiting)
+
+
+def _write(descriptor: int, parts: list[torch.Tensor]) -> None:
+    """Append to a file; of many parts by one call, which may do less than it was asked for."""
+    buffers = [as_buffer(part) for part in parts]
+    while buffers:
+        done = os.writev(descriptor, buffers)
+        while buffers and done >= len(buffers[0]):
+            done -= len(buffers.pop(0))
+        if buffers:
+            buffers[0] = buffers[0][done:]
 
 
 def _existing_mode(target: str, overwrite: bool) -> int | None:
