@@ -10,7 +10,7 @@ TORCH := torch==2.13.0
 BENCH := --write
 
 NATIVE := $(wildcard torchfits/_native/*.c)
-INPUTS := setup.py vendor/build.py $(wildcard torchfits/*.px[ydi] torchfits/_native/*)
+INPUTS := setup.py vendor/build.py $(wildcard torchfits/*.px[di] torchfits/*.pyx torchfits/_native/*)
 MODULES := $(patsubst torchfits/%.pyx,torchfits.%,$(wildcard torchfits/*.pyx))
 STAMPS := build/stamps
 SANITIZED := build/sanitize
@@ -46,7 +46,7 @@ lint: dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest --mypy-config-file pyproject.toml $(MODULES)
-	PATH="$(abspath $(BIN)):$$PATH" cython-lint $(wildcard torchfits/*.px[ydi])
+	PATH="$(abspath $(BIN)):$$PATH" cython-lint $(wildcard torchfits/*.px[di] torchfits/*.pyx)
 	inside=$$($(INSIDE) | tr ' ' '\n' | grep '^-[DI]') && for file in $(NATIVE); do \
 	  $(CC) -std=c99 -O2 -Wall -Wextra -Werror $$inside -c -o /dev/null $$file || exit 1; \
 	done
