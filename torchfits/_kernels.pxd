@@ -318,6 +318,7 @@ cdef extern from "_native/tile_reader.h" nogil:
         int has_blank
         tf_dither_method method
         int64_t zdither0
+    int64_t tf_tiles_of(const tf_tiling *tiling)
     ctypedef struct tf_tile_trouble:
         tf_outcome outcome
         const char *reason

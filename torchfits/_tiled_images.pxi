@@ -73,10 +73,7 @@ cdef class Tiling:
         return 0
 
     cdef int check(self, const tf_source *source) except -1:
-        cdef int64_t rows = 1
-        cdef int i
-        for i in range(self.t.axes):
-            rows *= self.t.tiles[i]
+        cdef int64_t rows = tf_tiles_of(&self.t)
         if max(self.t.rows + rows * self.t.row_bytes, self.t.heap + self.t.heap_bytes) > source.size:
             raise ValueError("a table of more bytes than there are")
         return 0

@@ -3,9 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Pixels that a thread takes at a time, about, and pixels that are worth a second thread. */
-#define PIECE_PIXELS ((int64_t)1 << 17)
-#define SMALL_JOB ((int64_t)1 << 16)
+#include "least.h"
+#include "sort.h"
 
 /* A tile and a window that has pixels in it. */
 typedef struct {
@@ -31,16 +30,6 @@ typedef struct {
     int in_trouble;
     tf_tile_trouble trouble;
 } reading;
-
-static int64_t least(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
-static int64_t greatest(int64_t a, int64_t b)
-{
-    return a > b ? a : b;
-}
 
 /* ---------------------------------------------------------------------------- which tiles */
 
@@ -108,35 +97,20 @@ static int touch_tiles(const reading *r, int64_t i, touches *found)
     return 0;
 }
 
-/* Sorts by tile, 11 bits at a time; those of a tile stay in their order. */
+/* Sorts by tile; those of a tile stay in their order. */
 static int sort_touches(touches *found)
 {
-    enum { BITS = 11, DIGITS = 1 << BITS };
-    int64_t largest = 0, starts[DIGITS];
-    touch *from = found->all, *to = malloc((size_t)found->count * sizeof *to);
-    if (!to)
-        return -1;
-    for (int64_t i = 0; i < found->count; i++)
-        largest = greatest(largest, from[i].tile);
-    for (int shift = 0; shift < 64 && largest >> shift; shift += BITS) {
-        int64_t at = 0;
-        memset(starts, 0, sizeof starts);
+    const int64_t stride = sizeof(touch) / sizeof found->all->tile;
+    uint32_t *places = tf_sorted_places(&found->all->tile, stride, found->count);
+    touch *sorted = places ? malloc((size_t)found->count * sizeof *sorted) : NULL;
+    if (sorted) {
         for (int64_t i = 0; i < found->count; i++)
-            starts[from[i].tile >> shift & (DIGITS - 1)]++;
-        for (int k = 0; k < DIGITS; k++) {
-            const int64_t count = starts[k];
-            starts[k] = at;
-            at += count;
-        }
-        for (int64_t i = 0; i < found->count; i++)
-            to[starts[from[i].tile >> shift & (DIGITS - 1)]++] = from[i];
-        touch *const other = from;
-        from = to;
-        to = other;
+            sorted[i] = found->all[places[i]];
+        free(found->all);
+        found->all = sorted;
     }
-    free(to);
-    found->all = from;
-    return 0;
+    free(places);
+    return sorted ? 0 : -1;
 }
 
 static int find_tiles(reading *r, touches *found)
@@ -231,19 +205,11 @@ typedef struct {
     uint8_t *elements; /* of the tiles of a piece that go neither straight to their place nor to the cache; or NULL */
 } worker;
 
-static int64_t largest_tile(const tf_tiling *t)
-{
-    int64_t pixels = 1;
-    for (int k = 0; k < t->axes; k++)
-        pixels *= t->tile[k];
-    return pixels;
-}
-
 static uint8_t *room_for_elements(worker *w)
 {
     const reading *r = w->r;
     if (!w->elements)
-        w->elements = malloc((size_t)largest_tile(r->tiling) * r->width * (size_t)r->at_once);
+        w->elements = malloc(tf_tile_shape_of(r->tiling->tile, r->tiling->axes).pixels * r->width * (size_t)r->at_once);
     return w->elements;
 }
 
@@ -260,12 +226,12 @@ static int read_piece(worker *w, int64_t first, int count, tf_tile_trouble *trou
     int64_t numbers[TF_TILES_TOGETHER], which[TF_TILES_TOGETHER];
     tf_kept_tile *kept[TF_TILES_TOGETHER];
     void *to[TF_TILES_TOGETHER];
-    int wanted = 0, result = 0;
+    int in_place[TF_TILES_TOGETHER], wanted = 0, result = 0;
     size_t used = 0;
 
     for (int i = 0; i < count; i++) {
         const int64_t k = first + i, tile = r->touches[r->first[k]].tile;
-        const size_t bytes = (size_t)tf_tile_pixels(r->tiling, tile) * r->width;
+        const size_t bytes = tf_tile_shape_at(r->tiling, tile).pixels * r->width;
         uint8_t *place = place_in_window(r, k);
         tf_kept_tile *there = !place && keeping->cache ? tf_tile_cache_find(keeping->cache, keeping->of, tile) : NULL;
         if (there) {
@@ -281,6 +247,7 @@ static int read_piece(worker *w, int64_t first, int count, tf_tile_trouble *trou
         }
         if (!to[wanted])
             result = -1;
+        in_place[wanted] = place != NULL;
         which[wanted] = k;
         numbers[wanted++] = tile;
     }
@@ -289,8 +256,7 @@ static int read_piece(worker *w, int64_t first, int count, tf_tile_trouble *trou
     else if (wanted > 0)
         result = tf_decode_tiles(w->decoder, numbers, wanted, to, trouble);
     for (int i = 0; i < wanted; i++) {
-        const int in_place = to[i] == place_in_window(r, which[i]);
-        if (result == 0 && !in_place)
+        if (result == 0 && !in_place[i])
             copy_to_windows(r, which[i], to[i]);
         if (!kept[i])
             continue;
@@ -335,10 +301,10 @@ tf_tile_trouble tf_read_tiles(const tf_tiling *tiling, const tf_source *source, 
     if (find_tiles(&r, &found) != 0) {
         r.trouble.outcome.what = TF_MEMORY;
     } else {
-        const int64_t pixels = largest_tile(tiling);
-        r.at_once = (int)greatest(least(PIECE_PIXELS / pixels, TF_TILES_TOGETHER), 1);
+        const int64_t pixels = (int64_t)tf_tile_shape_of(tiling->tile, tiling->axes).pixels;
+        r.at_once = (int)greatest(least(TF_PIECE_PIXELS / pixels, TF_TILES_TOGETHER), 1);
         r.pieces.count = (r.tiles + r.at_once - 1) / r.at_once;
-        if (r.tiles * pixels < SMALL_JOB)
+        if (r.tiles * pixels < TF_SMALL_IMAGE)
             threads = 1;
         tf_parallel(run_thread, &r, (int)least(threads, r.pieces.count));
     }

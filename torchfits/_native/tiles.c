@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "hcompress.h"
+#include "least.h"
 #include "plio.h"
 
 /* Tiles of more pixels than this are decoded one by one: together they would leave the cache. */
@@ -48,11 +49,6 @@ typedef struct {
 
 static const char *const no_memory = "is too large for the memory";
 
-static int64_t least(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
 /* Room for so many bytes, of any content; NULL where there is no memory. */
 static void *room(buffer *b, size_t size)
 {
@@ -81,24 +77,32 @@ void tf_tile_sides(const tf_tiling *t, int64_t number, int64_t place[TF_TILE_AXE
         sides[i] = least(t->tile[i], t->shape[i] - place[i] * t->tile[i]);
 }
 
-int64_t tf_tile_pixels(const tf_tiling *t, int64_t number)
+tf_tile_shape tf_tile_shape_of(const int64_t *sides, int axes)
 {
-    int64_t place[TF_TILE_AXES], sides[TF_TILE_AXES], pixels = 1;
-    tf_tile_sides(t, number, place, sides);
-    for (int i = 0; i < t->axes; i++)
-        pixels *= sides[i];
-    return pixels;
+    tf_tile_shape s = {1, 1, 1};
+    for (int i = axes - 1; i >= 0; i--) {
+        if (s.columns == 1)
+            s.columns = (size_t)sides[i];
+        else
+            s.rows *= (size_t)sides[i];
+    }
+    s.pixels = s.columns * s.rows;
+    return s;
 }
 
-/* Length of a row of a tile, to cfitsio's coders: of the fastest axis that is longer than 1. */
-static int64_t tile_columns(const tf_tiling *t, int64_t number)
+tf_tile_shape tf_tile_shape_at(const tf_tiling *t, int64_t number)
 {
-    int64_t place[TF_TILE_AXES], sides[TF_TILE_AXES] = {1};
-    int axis = t->axes - 1;
+    int64_t place[TF_TILE_AXES], sides[TF_TILE_AXES];
     tf_tile_sides(t, number, place, sides);
-    while (axis > 0 && sides[axis] == 1)
-        axis--;
-    return sides[axis];
+    return tf_tile_shape_of(sides, t->axes);
+}
+
+int64_t tf_tiles_of(const tf_tiling *t)
+{
+    int64_t count = 1;
+    for (int i = 0; i < t->axes; i++)
+        count *= t->tiles[i];
+    return count;
 }
 
 /* ---------------------------------------------------------------------------- rows of the table */
@@ -139,8 +143,6 @@ static int array_of(const tf_tiling *t, const tf_stream_column *column, const ui
         *offset &= UINT32_MAX; /* cfitsio writes P descriptors into heaps of up to 4 GiB */
     if (count == 0)
         return 0;
-    if (!column->wide && t->heap_bytes > INT32_MAX) /* written without a sign, as cfitsio does */
-        *offset &= UINT32_MAX;
     if (count < 0 || *offset < 0 || count > t->heap_bytes / column->element)
         return -1;
     *bytes = count * column->element;
@@ -317,14 +319,14 @@ static const char *inflate_tile(tf_tile_decoder *d, const tile *tile, numbers *f
 
 static const char *decode_hcompress(tf_tile_decoder *d, const tile *tile, numbers *found)
 {
-    const tf_tiling *t = d->tiling;
-    const uint64_t columns = (uint64_t)tile_columns(t, tile->number), rows = (uint64_t)tile->pixels / columns;
-    void *scratch = room(&d->scratch, tf_hcompress_decode_scratch(rows, columns));
+    const tf_tile_shape s = tf_tile_shape_at(d->tiling, tile->number);
+    void *scratch = room(&d->scratch, tf_hcompress_decode_scratch(s.rows, s.columns));
     int32_t *to = room(&d->numbers, sizeof *to * (size_t)tile->pixels);
     if (!scratch || !to)
         return no_memory;
     *found = (numbers){to, TF_I32, 0};
-    return tf_hcompress_decode(tile->stream.bytes, tile->stream.size, rows, columns, t->smooth, to, scratch);
+    return tf_hcompress_decode(tile->stream.bytes, tile->stream.size, s.rows, s.columns, d->tiling->smooth, to,
+                                scratch);
 }
 
 static const char *decode_plio(tf_tile_decoder *d, const tile *tile, numbers *found)
@@ -529,8 +531,10 @@ static int decode(tf_tile_decoder *d, const int64_t *which, int count, void *con
 {
     tile tiles[TF_TILES_TOGETHER];
     memset(trouble, 0, sizeof *trouble);
-    for (int i = 0; i < count; i++)
-        tiles[i] = (tile){.number = which[i], .pixels = tf_tile_pixels(d->tiling, which[i]), .to = to[i]};
+    for (int i = 0; i < count; i++) {
+        const int64_t pixels = (int64_t)tf_tile_shape_at(d->tiling, which[i]).pixels;
+        tiles[i] = (tile){.number = which[i], .pixels = pixels, .to = to[i]};
+    }
     if (find_streams(d, tiles, count, trouble) != 0 || read_streams(d, tiles, count, trouble) != 0)
         return -1;
     for (int i = 0, n; i < count; i += n) {
