@@ -189,6 +189,7 @@ from torchfits._kernels cimport (
     TF_GZIP_2,
     TF_PLIO_1,
     TF_HCOMPRESS_1,
+    TF_HCOMPRESS_SIDE_MAX,
     TF_NOCOMPRESS,
     TF_NO_DITHER,
     TF_SUBTRACTIVE_DITHER_1,

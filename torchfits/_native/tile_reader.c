@@ -1,5 +1,6 @@
 #include "tile_reader.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,7 +28,8 @@ typedef struct {
     int64_t tiles;
     int at_once; /* tiles of a piece */
     tf_pieces pieces;
-    int in_trouble;
+    pthread_mutex_t lock;
+    int64_t bad; /* the first piece in trouble */
     tf_tile_trouble trouble;
 } reading;
 
@@ -267,12 +269,24 @@ static int read_piece(worker *w, int64_t first, int count, tf_tile_trouble *trou
     return result;
 }
 
+/* Of the pieces in trouble the first one counts: all before it were handed out, too. */
+static void tell(reading *r, int64_t piece, const tf_tile_trouble *trouble)
+{
+    tf_stop_pieces(&r->pieces);
+    pthread_mutex_lock(&r->lock);
+    if (piece < r->bad) {
+        r->bad = piece;
+        r->trouble = *trouble;
+    }
+    pthread_mutex_unlock(&r->lock);
+}
+
 static void run_thread(void *argument)
 {
     reading *r = argument;
     tf_tile_trouble trouble = {{TF_DONE, 0, 0}, NULL, 0, 0};
     worker w = {r, tf_tile_decoder_new(r->tiling, r->source), NULL};
-    int64_t piece;
+    int64_t piece = 0;
     int result = 0;
     if (!w.decoder) {
         trouble.outcome.what = TF_MEMORY;
@@ -284,17 +298,14 @@ static void run_thread(void *argument)
     }
     tf_tile_decoder_free(w.decoder);
     free(w.elements);
-    if (result != 0) {
-        tf_stop_pieces(&r->pieces);
-        if (__atomic_exchange_n(&r->in_trouble, 1, __ATOMIC_ACQ_REL) == 0)
-            r->trouble = trouble;
-    }
+    if (result != 0)
+        tell(r, piece, &trouble);
 }
 
 tf_tile_trouble tf_read_tiles(const tf_tiling *tiling, const tf_source *source, const tf_tile_windows *windows,
                               const tf_tile_keeping *keeping, int threads)
 {
-    reading r = {.tiling = tiling, .source = source, .windows = windows, .keeping = keeping};
+    reading r = {.tiling = tiling, .source = source, .windows = windows, .keeping = keeping, .bad = INT64_MAX};
     touches found = {NULL, 0, 0};
 
     r.width = tf_width(tiling->conversion.wanted);
@@ -306,7 +317,9 @@ tf_tile_trouble tf_read_tiles(const tf_tiling *tiling, const tf_source *source, 
         r.pieces.count = (r.tiles + r.at_once - 1) / r.at_once;
         if (r.tiles * pixels < TF_SMALL_IMAGE)
             threads = 1;
+        pthread_mutex_init(&r.lock, NULL);
         tf_parallel(run_thread, &r, (int)least(threads, r.pieces.count));
+        pthread_mutex_destroy(&r.lock);
     }
     free(found.all);
     free(r.first);

@@ -207,6 +207,7 @@ static const uint8_t *bytes_of(const tf_source *source, int64_t offset, int64_t 
     return tf_pread(source->fd, to, (size_t)n, offset, &trouble->outcome) == 0 ? to : NULL;
 }
 
+/* How many of the tiles come before the first trouble. */
 static int find_streams(tf_tile_decoder *d, tile *tiles, int count, tf_tile_trouble *trouble)
 {
     const tf_tiling *t = d->tiling;
@@ -221,24 +222,24 @@ static int find_streams(tf_tile_decoder *d, tile *tiles, int count, tf_tile_trou
         trouble->offset = t->rows + tiles[i].number * t->row_bytes;
         if (!to) {
             trouble->reason = no_memory;
-            return -1;
+            return i;
         }
         const uint8_t *from = bytes_of(d->source, trouble->offset, rows * t->row_bytes, to, trouble);
         if (!from)
-            return -1;
+            return i;
         for (int k = i; k < last; k++) {
             const uint8_t *row = from + (tiles[k].number - tiles[i].number) * t->row_bytes;
             trouble->reason = look_up(t, row, &tiles[k]);
             if (trouble->reason) {
                 trouble->tile = tiles[k].number;
                 trouble->offset = t->rows + tiles[k].number * t->row_bytes;
-                return -1;
+                return k;
             }
             if (t->quantised)
                 look_up_quantisation(t, row, &tiles[k]);
         }
     }
-    return 0;
+    return count;
 }
 
 static int read_streams(tf_tile_decoder *d, tile *tiles, int count, tf_tile_trouble *trouble)
@@ -317,6 +318,12 @@ static const char *inflate_tile(tf_tile_decoder *d, const tile *tile, numbers *f
     return reason;
 }
 
+/* Whether numbers are decoded to where the elements shall be: of these nothing but the sign bit can differ. */
+static int is_in_place(const tf_tiling *t, tf_type type)
+{
+    return !t->quantised && type == t->conversion.stored && tf_is_swap(&t->conversion);
+}
+
 static const char *decode_hcompress(tf_tile_decoder *d, const tile *tile, numbers *found)
 {
     const tf_tile_shape s = tf_tile_shape_at(d->tiling, tile->number);
@@ -331,16 +338,14 @@ static const char *decode_hcompress(tf_tile_decoder *d, const tile *tile, number
 
 static const char *decode_plio(tf_tile_decoder *d, const tile *tile, numbers *found)
 {
-    int32_t *to = room(&d->numbers, sizeof *to * (size_t)tile->pixels);
+    const tf_type stored = d->tiling->conversion.stored, type = stored == TF_U8 || stored == TF_I16 ? stored : TF_I32;
+    void *to = is_in_place(d->tiling, type) ? tile->to : room(&d->numbers, tf_width(type) * (size_t)tile->pixels);
     if (!to)
         return no_memory;
-    *found = (numbers){to, TF_I32, 0};
-    const char *reason = tf_plio_decode(tile->stream.bytes, tile->stream.size, to, (uint64_t)tile->pixels);
+    *found = (numbers){to, type, 0};
     /* unsigned 16-bit numbers are coded as they are, where others are coded as they would be stored */
-    if (!reason && d->tiling->conversion.stored == TF_I16 && d->tiling->plio_zero != 0)
-        for (int64_t i = 0; i < tile->pixels; i++)
-            to[i] -= d->tiling->plio_zero;
-    return reason;
+    return tf_plio_decode(tile->stream.bytes, tile->stream.size, type, type == TF_I16 ? d->tiling->plio_zero : 0, to,
+                          (size_t)tile->pixels);
 }
 
 static const char *as_it_is(tf_tile_decoder *d, const tile *tile, numbers *found)
@@ -479,8 +484,7 @@ static const char *decode_rice(tf_tile_decoder *d, const tile *tiles, int count,
     const tf_tiling *t = d->tiling;
     const tf_type type = rice_type(t->rice_width);
     const size_t pixels = (size_t)tiles[0].pixels, bytes = pixels * tf_width(type);
-    /* where nothing but the sign bit will change, that is done in place */
-    const int in_place = !t->quantised && type == t->conversion.stored && tf_is_swap(&t->conversion);
+    const int in_place = is_in_place(t, type);
     uint8_t *to = in_place ? NULL : room(&d->numbers, bytes * (size_t)count);
     tf_stream streams[TF_RICE_TOGETHER];
     void *targets[TF_RICE_TOGETHER];
@@ -499,7 +503,14 @@ static const char *decode_rice(tf_tile_decoder *d, const tile *tiles, int count,
         *bad = i;
         reason = finish(d, &tiles[i], &found);
     }
-    return reason;
+    if (!reason || reason == no_memory || count == 1)
+        return reason;
+    /* another of them may be bad further on: one by one the first is found */
+    int first = 0, none;
+    while (first < *bad && !decode_rice(d, tiles + first, 1, &none))
+        first++;
+    *bad = first;
+    return decode_rice(d, tiles + first, 1, &none);
 }
 
 /* ---------------------------------------------------------------------------- all of it */
@@ -527,15 +538,9 @@ void tf_tile_decoder_free(tf_tile_decoder *d)
     free(d);
 }
 
-static int decode(tf_tile_decoder *d, const int64_t *which, int count, void *const *to, tf_tile_trouble *trouble)
+static int decode_streams(tf_tile_decoder *d, tile *tiles, int count, tf_tile_trouble *trouble)
 {
-    tile tiles[TF_TILES_TOGETHER];
-    memset(trouble, 0, sizeof *trouble);
-    for (int i = 0; i < count; i++) {
-        const int64_t pixels = (int64_t)tf_tile_shape_at(d->tiling, which[i]).pixels;
-        tiles[i] = (tile){.number = which[i], .pixels = pixels, .to = to[i]};
-    }
-    if (find_streams(d, tiles, count, trouble) != 0 || read_streams(d, tiles, count, trouble) != 0)
+    if (read_streams(d, tiles, count, trouble) != 0)
         return -1;
     for (int i = 0, n; i < count; i += n) {
         int bad = 0;
@@ -558,9 +563,29 @@ static int decode(tf_tile_decoder *d, const int64_t *which, int count, void *con
     return 0;
 }
 
+static int decode_tiles(tf_tile_decoder *d, const int64_t *which, int count, void *const *to,
+                        tf_tile_trouble *trouble)
+{
+    tile tiles[TF_TILES_TOGETHER];
+    tf_tile_trouble later = {{TF_DONE, 0, 0}, NULL, 0, 0};
+    for (int i = 0; i < count; i++) {
+        const int64_t pixels = (int64_t)tf_tile_shape_at(d->tiling, which[i]).pixels;
+        tiles[i] = (tile){.number = which[i], .pixels = pixels, .to = to[i]};
+    }
+    /* where a row is bad, a stream of those before it may be, too */
+    const int found = find_streams(d, tiles, count, &later);
+    *trouble = (tf_tile_trouble){{TF_DONE, 0, 0}, NULL, 0, 0};
+    if (decode_streams(d, tiles, found, trouble) != 0)
+        return -1;
+    if (found == count)
+        return 0;
+    *trouble = later;
+    return -1;
+}
+
 int tf_decode_tiles(tf_tile_decoder *d, const int64_t *which, int count, void *const *to, tf_tile_trouble *trouble)
 {
-    const int result = decode(d, which, count, to, trouble);
+    const int result = decode_tiles(d, which, count, to, trouble);
     if (trouble->reason == no_memory)
         trouble->outcome.what = TF_MEMORY;
     return result;
