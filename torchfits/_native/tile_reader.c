@@ -215,6 +215,24 @@ static uint8_t *room_for_elements(worker *w)
     return w->elements;
 }
 
+/* How many elements of a tile, from its first on, hold all that its windows want. */
+static int64_t wanted_of(const reading *r, int64_t k)
+{
+    const tf_tiling *t = r->tiling;
+    int64_t place[TF_TILE_AXES], sides[TF_TILE_AXES], most = 0;
+    tf_tile_sides(t, r->touches[r->first[k]].tile, place, sides);
+    for (int64_t i = r->first[k]; i < r->first[k + 1]; i++) {
+        const int64_t *window = window_of(r, r->touches[i].window);
+        int64_t last = 0;
+        for (int axis = 0; axis < t->axes; axis++) {
+            const overlap o = overlap_of(r, window, axis, place[axis]);
+            last = last * sides[axis] + o.first + (o.count - 1) * r->windows->step[axis];
+        }
+        most = greatest(most, last + 1);
+    }
+    return most;
+}
+
 static void copy_to_windows(const reading *r, int64_t k, const uint8_t *elements)
 {
     for (int64_t i = r->first[k]; i < r->first[k + 1]; i++)
@@ -225,15 +243,15 @@ static int read_piece(worker *w, int64_t first, int count, tf_tile_trouble *trou
 {
     const reading *r = w->r;
     const tf_tile_keeping *keeping = r->keeping;
-    int64_t numbers[TF_TILES_TOGETHER], which[TF_TILES_TOGETHER];
+    tf_wanted_tile tiles[TF_TILES_TOGETHER];
     tf_kept_tile *kept[TF_TILES_TOGETHER];
-    void *to[TF_TILES_TOGETHER];
+    int64_t which[TF_TILES_TOGETHER];
     int in_place[TF_TILES_TOGETHER], wanted = 0, result = 0;
     size_t used = 0;
 
     for (int i = 0; i < count; i++) {
         const int64_t k = first + i, tile = r->touches[r->first[k]].tile;
-        const size_t bytes = tf_tile_shape_at(r->tiling, tile).pixels * r->width;
+        const size_t pixels = tf_tile_shape_at(r->tiling, tile).pixels, bytes = pixels * r->width;
         uint8_t *place = place_in_window(r, k);
         tf_kept_tile *there = !place && keeping->cache ? tf_tile_cache_find(keeping->cache, keeping->of, tile) : NULL;
         if (there) {
@@ -242,24 +260,26 @@ static int read_piece(worker *w, int64_t first, int count, tf_tile_trouble *trou
             continue;
         }
         kept[wanted] = !place && keeping->cache ? tf_tile_cache_room(keeping->of, tile, bytes) : NULL;
-        to[wanted] = place ? place : kept[wanted] ? tf_kept_elements(kept[wanted]) : NULL;
-        if (!to[wanted] && room_for_elements(w)) {
-            to[wanted] = w->elements + used;
+        tiles[wanted] = (tf_wanted_tile){tile, (int64_t)pixels, place};
+        if (kept[wanted]) {
+            tiles[wanted].to = tf_kept_elements(kept[wanted]);
+        } else if (!place && room_for_elements(w)) {
+            tiles[wanted].to = w->elements + used;
+            tiles[wanted].wanted = wanted_of(r, k);
             used += bytes;
         }
-        if (!to[wanted])
+        if (!tiles[wanted].to)
             result = -1;
         in_place[wanted] = place != NULL;
-        which[wanted] = k;
-        numbers[wanted++] = tile;
+        which[wanted++] = k;
     }
     if (result != 0)
         trouble->outcome.what = TF_MEMORY;
     else if (wanted > 0)
-        result = tf_decode_tiles(w->decoder, numbers, wanted, to, trouble);
+        result = tf_decode_tiles(w->decoder, tiles, wanted, trouble);
     for (int i = 0; i < wanted; i++) {
         if (result == 0 && !in_place[i])
-            copy_to_windows(r, which[i], to[i]);
+            copy_to_windows(r, which[i], tiles[i].to);
         if (!kept[i])
             continue;
         if (result == 0)

@@ -33,6 +33,7 @@ typedef enum { CODED, GZIPPED, AS_IT_IS } storage;
 
 typedef struct {
     int64_t number, pixels;
+    int64_t wanted; /* of these, from the first on */
     storage how;
     int64_t offset; /* of the stream in the source */
     tf_stream stream;
@@ -396,7 +397,7 @@ static int fit(int32_t *from, size_t n, tf_type stored, void *to)
 static const char *finish_quantised(tf_tile_decoder *d, const tile *tile, const numbers *found)
 {
     const tf_conversion *c = &d->tiling->conversion;
-    const size_t n = (size_t)tile->pixels;
+    const size_t n = (size_t)tile->wanted;
     const int wide = c->stored == TF_F64;
     const int32_t *integers = found->start;
     int32_t *widened;
@@ -428,7 +429,7 @@ static const char *finish(tf_tile_decoder *d, const tile *tile, const numbers *f
 {
     const tf_tiling *t = d->tiling;
     const tf_conversion *c = &t->conversion;
-    const size_t n = (size_t)tile->pixels;
+    const size_t n = (size_t)tile->wanted;
 
     if (t->quantised && tile->how == CODED)
         return finish_quantised(d, tile, found);
@@ -479,11 +480,22 @@ static int together(const tile *tiles, int count)
     return n;
 }
 
+/* How many pixels of each of some tiles are to be decoded: whole blocks, and as many of one as of the others. */
+static size_t pixels_to_decode(const tf_tiling *t, const tile *tiles, int count)
+{
+    const uint64_t pixels = (uint64_t)tiles[0].pixels, block = t->rice_block;
+    uint64_t most = 0;
+    for (int i = 0; i < count; i++)
+        most = (uint64_t)greatest((int64_t)most, tiles[i].wanted);
+    most += (block - most % block) % block;
+    return most < pixels ? most : pixels;
+}
+
 static const char *decode_rice(tf_tile_decoder *d, const tile *tiles, int count, int *bad)
 {
     const tf_tiling *t = d->tiling;
     const tf_type type = rice_type(t->rice_width);
-    const size_t pixels = (size_t)tiles[0].pixels, bytes = pixels * tf_width(type);
+    const size_t pixels = pixels_to_decode(t, tiles, count), bytes = pixels * tf_width(type);
     const int in_place = is_in_place(t, type);
     uint8_t *to = in_place ? NULL : room(&d->numbers, bytes * (size_t)count);
     tf_stream streams[TF_RICE_TOGETHER];
@@ -563,14 +575,13 @@ static int decode_streams(tf_tile_decoder *d, tile *tiles, int count, tf_tile_tr
     return 0;
 }
 
-static int decode_tiles(tf_tile_decoder *d, const int64_t *which, int count, void *const *to,
-                        tf_tile_trouble *trouble)
+static int decode_tiles(tf_tile_decoder *d, const tf_wanted_tile *which, int count, tf_tile_trouble *trouble)
 {
     tile tiles[TF_TILES_TOGETHER];
     tf_tile_trouble later = {{TF_DONE, 0, 0}, NULL, 0, 0};
     for (int i = 0; i < count; i++) {
-        const int64_t pixels = (int64_t)tf_tile_shape_at(d->tiling, which[i]).pixels;
-        tiles[i] = (tile){.number = which[i], .pixels = pixels, .to = to[i]};
+        const int64_t pixels = (int64_t)tf_tile_shape_at(d->tiling, which[i].tile).pixels;
+        tiles[i] = (tile){.number = which[i].tile, .pixels = pixels, .wanted = which[i].wanted, .to = which[i].to};
     }
     /* where a row is bad, a stream of those before it may be, too */
     const int found = find_streams(d, tiles, count, &later);
@@ -583,9 +594,9 @@ static int decode_tiles(tf_tile_decoder *d, const int64_t *which, int count, voi
     return -1;
 }
 
-int tf_decode_tiles(tf_tile_decoder *d, const int64_t *which, int count, void *const *to, tf_tile_trouble *trouble)
+int tf_decode_tiles(tf_tile_decoder *d, const tf_wanted_tile *which, int count, tf_tile_trouble *trouble)
 {
-    const int result = decode_tiles(d, which, count, to, trouble);
+    const int result = decode_tiles(d, which, count, trouble);
     if (trouble->reason == no_memory)
         trouble->outcome.what = TF_MEMORY;
     return result;

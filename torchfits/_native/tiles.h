@@ -87,9 +87,13 @@ void tf_tile_decoder_free(tf_tile_decoder *decoder);
 /* So many tiles are read and decoded at once best. */
 #define TF_TILES_TOGETHER 16
 
-/* The elements of up to TF_TILES_TOGETHER tiles, in rising order, each to its own memory. 0, or -1 with the first
- * trouble. */
-int tf_decode_tiles(tf_tile_decoder *decoder, const int64_t *tiles, int count, void *const *to,
-                    tf_tile_trouble *trouble);
+/* What is wanted of a tile: its first elements, at least so many, and memory for all of them. */
+typedef struct {
+    int64_t tile, wanted;
+    void *to;
+} tf_wanted_tile;
+
+/* Up to TF_TILES_TOGETHER tiles, in rising order. 0, or -1 with the first trouble. */
+int tf_decode_tiles(tf_tile_decoder *decoder, const tf_wanted_tile *which, int count, tf_tile_trouble *trouble);
 
 #endif
