@@ -169,26 +169,18 @@ def flipped(packed: bytes, at: int) -> bytes:
     return packed[:at] + bytes([packed[at] ^ 1]) + packed[at + 1 :]
 
 
-@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 @pytest.mark.parametrize("at_once", [True, False])
 @pytest.mark.parametrize("at", [100_000, 400_000, -6], ids=["first image", "second image", "check sum"])
-def test_of_a_damaged_member_nothing_is_relied_on(tmp_path, at, at_once, order):
-    """Noise is stored as it is: a flipped bit makes another pixel, and only the check sum, at the end, tells."""
+def test_of_a_damaged_member_nothing_is_relied_on(tmp_path, at, at_once):
+    """Noise is stored as it is: a flipped bit makes another pixel, and only the check sum tells."""
     packed = gzip.compress(b"".join(HDUS), 1)
     path = tmp_path / "a.fits.gz"
     path.write_bytes(flipped(packed, at % len(packed)))
     with torchfits.open(path) as file:
         file._opened().source._at_once = at_once
-        assert file[1].shape == SECOND.shape
-        if order == (0, 1) and not at_once:  # what comes before the check sum is not known to be wrong
-            file[0].read()
-        else:
-            order = (1, *order)
-        for hdu in order[1:] * 2:
-            with pytest.raises(FitsFormatError, match="damaged: .*data check"):
+        for hdu in (1, 0, 1):
+            with pytest.raises(FitsFormatError, match=r"damaged: .*data check"):
                 file[hdu].read()
-        with pytest.raises(FitsFormatError, match="damaged: .*data check"):
-            file[0].read()
 
 
 @pytest.mark.parametrize("at_once", [True, False])
@@ -197,7 +189,7 @@ def test_the_members_before_a_damaged_one(tmp_path, at_once):
     path.write_bytes(gzip.compress(HDUS[0], 1) + flipped(gzip.compress(HDUS[1], 1), 100_000))
     with torchfits.open(path) as file:
         file._opened().source._at_once = at_once
-        with pytest.raises(FitsFormatError, match="damaged: .*data check"):
+        with pytest.raises(FitsFormatError, match=r"damaged: .*data check"):
             file[1].read()
         assert torch.equal(file[0].read(), torch.from_numpy(FIRST))
 

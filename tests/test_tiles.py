@@ -429,7 +429,8 @@ def test_the_lowest_bad_tile_is_named(tmp_path):
             # a stream that ends sooner or later, or none
             cut = None if random.random() < 0.2 else int(random.integers(1, len(cells[tile]) - 1))
             columns[tile] = cells[tile][:cut] if cut else None
-        path.write_bytes(tiled(array.shape, (1, 400), 16, "RICE_1", {"COMPRESSED_DATA": ("1PB", columns)}, **cards))
+        damaged = {"COMPRESSED_DATA": ("1PB", columns)}
+        path.write_bytes(tiled(array.shape, (1, 400), 16, "RICE_1", damaged, **cards))
         for threads in (1, 2, 4):
             with torch_threads(threads), torchfits.open(path, cache=False) as file:
                 for dtype in (None, torch.float64):
@@ -449,9 +450,11 @@ def test_rice_is_decoded_as_far_as_it_is_wanted(tmp_path, dtype):
     for section in ((slice(None), slice(0, 250)), (slice(3, 9), slice(7, 250, 3)), (..., 249), (19, 31)):
         with torchfits.open(path, cache=False) as file:
             assert torch.equal(file[1].read(section, dtype=dtype), expected[section])
-        with torchfits.open(path, cache=False) as file:
-            with pytest.raises(FitsFormatError, match="ends before its numbers do"):
-                file[1].read((section[0], slice(0, 399)), dtype=dtype)
+        with (
+            torchfits.open(path, cache=False) as file,
+            pytest.raises(FitsFormatError, match="ends before its numbers do"),
+        ):
+            file[1].read((section[0], slice(0, 399)), dtype=dtype)
     with torchfits.open(path, cache=False) as file:
         windows = file[1].cutouts([(0, 0), (4, 120), (1, 230)], (16, 20))
         assert_bits(windows[1:], np.stack([array[4:20, 120:140], array[1:17, 230:250]]))
@@ -462,7 +465,7 @@ def test_rice_is_decoded_as_far_as_it_is_wanted(tmp_path, dtype):
 
 @pytest.mark.parametrize("engine", ["direct", "cfitsio"])
 def test_masks_of_null_pixels(tmp_path, engine):
-    """ZMASKCMP tells how they are compressed; without their column there are none, with it they would be lost."""
+    """ZMASKCMP tells how they are coded; without their column there are none, with it they would be lost."""
     path = tmp_path / "a.fits"
     columns = streams(ARRAY, TILE, "GZIP_1")
     path.write_bytes(tiled(ARRAY.shape, TILE, 16, "GZIP_1", columns, ZMASKCMP="'RICE_1'"))

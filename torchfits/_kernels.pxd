@@ -249,7 +249,8 @@ cdef extern from "_native/hcompress_encode.h" nogil:
                                 uint8_t *to, size_t room, void *scratch)
 
 cdef extern from "_native/plio.h" nogil:
-    const char *tf_plio_decode(const uint8_t *stream, size_t size, tf_type type, int32_t zero, void *to, size_t n)
+    const char *tf_plio_decode(const uint8_t *stream, size_t size, tf_type type, int32_t zero, void *to,
+                               size_t n)
     size_t tf_plio_room(size_t n)
     int64_t tf_plio_encode(const int32_t *pixels, size_t n, uint8_t *to, size_t room)
 

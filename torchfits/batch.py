@@ -245,7 +245,7 @@ class _Batch:
 
 
 def _in_threads(work: Callable[[int], None], items: list[int]) -> None:
-    """`work` for each item, begun in their order, in as many threads as there may be; none after one that raises.
+    """`work` for each item, begun in their order, in several threads; none after one that raises.
 
     Not all of it holds the GIL, and a small compressed image has few tiles to share.
     """

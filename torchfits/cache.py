@@ -204,10 +204,10 @@ class OpenFile:
         end = hdu.data_start + hdu.data_size
         missing = end - self.source.available(end)
         if missing > 0:
-            problem = f"the data are cut short: {min(missing, hdu.data_size)} of {hdu.data_size} bytes are missing"
+            problem = f"cut short: {missing} of {hdu.data_size} bytes are missing"
             if self.source.damage:
-                problem = f"the data are cut short or damaged: {self.source.damage}"
-            raise FitsFormatError(problem, offset=hdu.data_start)
+                problem = f"cut short or damaged: {self.source.damage}"
+            raise FitsFormatError(f"the data are {problem}", offset=hdu.data_start)
 
     def _check_open(self) -> None:
         if self._closed:

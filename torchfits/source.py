@@ -111,9 +111,9 @@ class FileSource:
 class InflatedSource:
     """A gzip (any number of members) or bzip2 file, inflated into memory only as far as was read.
 
-    A gzip file of which much is wanted is inflated at once. A damaged or cut stream is not; `damage` says what
-    is wrong with it. One that is cut short ends the bytes there. Of a damaged member no byte can be relied on,
-    since its check sum comes last: once that is known they count as not there. Inflating stops with
+    A gzip file of which much is wanted is inflated at once. A damaged or cut one is not; `damage` says what
+    is wrong with it. One that is cut ends there. Of a damaged member no byte can be relied on, since its
+    check sum comes last: once it is known to be damaged they count as missing. Inflating stops with
     FitsUnsupported at a quarter of the machine's memory.
     """
 
