@@ -239,7 +239,8 @@ static void copy_to_windows(const reading *r, int64_t k, const uint8_t *elements
         copy_to_window(r, r->touches[i].tile, r->touches[i].window, elements);
 }
 
-static int read_piece(worker *w, int64_t first, int count, tf_tile_trouble *trouble)
+/* With a cache for the tiles of which a part is wanted, or without one, NULL. */
+static int read_piece(worker *w, int64_t first, int count, tf_tile_cache *cache, tf_tile_trouble *trouble)
 {
     const reading *r = w->r;
     const tf_tile_keeping *keeping = r->keeping;
@@ -253,13 +254,13 @@ static int read_piece(worker *w, int64_t first, int count, tf_tile_trouble *trou
         const int64_t k = first + i, tile = r->touches[r->first[k]].tile;
         const size_t pixels = tf_tile_shape_at(r->tiling, tile).pixels, bytes = pixels * r->width;
         uint8_t *place = place_in_window(r, k);
-        tf_kept_tile *there = !place && keeping->cache ? tf_tile_cache_find(keeping->cache, keeping->of, tile) : NULL;
+        tf_kept_tile *there = !place && cache ? tf_tile_cache_find(cache, keeping->of, tile) : NULL;
         if (there) {
             copy_to_windows(r, k, tf_kept_elements(there));
-            tf_tile_cache_release(keeping->cache, there);
+            tf_tile_cache_release(cache, there);
             continue;
         }
-        kept[wanted] = !place && keeping->cache ? tf_tile_cache_room(keeping->of, tile, bytes) : NULL;
+        kept[wanted] = !place && cache ? tf_tile_cache_room(keeping->of, tile, bytes) : NULL;
         tiles[wanted] = (tf_wanted_tile){tile, (int64_t)pixels, place};
         if (kept[wanted]) {
             tiles[wanted].to = tf_kept_elements(kept[wanted]);
@@ -283,8 +284,8 @@ static int read_piece(worker *w, int64_t first, int count, tf_tile_trouble *trou
         if (!kept[i])
             continue;
         if (result == 0)
-            tf_tile_cache_add(keeping->cache, kept[i], keeping->most);
-        tf_tile_cache_release(keeping->cache, kept[i]);
+            tf_tile_cache_add(cache, kept[i], keeping->most);
+        tf_tile_cache_release(cache, kept[i]);
     }
     return result;
 }
@@ -314,7 +315,11 @@ static void run_thread(void *argument)
     }
     while (result == 0 && (piece = tf_next_piece(&r->pieces)) >= 0) {
         const int64_t first = piece * r->at_once;
-        result = read_piece(&w, first, (int)least(r->at_once, r->tiles - first), &trouble);
+        const int count = (int)least(r->at_once, r->tiles - first);
+        result = read_piece(&w, first, count, r->keeping->cache, &trouble);
+        /* tiles that are kept are decoded to their ends, which need not be sound for what is wanted */
+        if (result != 0 && r->keeping->cache)
+            result = read_piece(&w, first, count, NULL, &trouble);
     }
     tf_tile_decoder_free(w.decoder);
     free(w.elements);
