@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import os
+import threading
 import warnings
 
 import numpy as np
@@ -277,6 +278,60 @@ def trouble(folder) -> dict:
     os.mkfifo(found["fifo"][0])
     found["device"] = os.devnull, FitsIOError
     return found
+
+
+def compressed_files(folder, count: int) -> list:
+    """Those that our kernels do not read in one call."""
+    paths = []
+    for i in range(count):
+        paths.append(folder / f"{i}.fits")
+        hdu = fits.CompImageHDU(pixels(i, (40, 60), "i2"), compression_type=("RICE_1", "GZIP_2")[i % 2])
+        fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(paths[-1])
+    return paths
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+@pytest.mark.parametrize("inference", [False, True])
+def test_compressed_files_in_threads(tmp_path, threads, inference):
+    paths = compressed_files(tmp_path, 23)
+    with torch_threads(threads), torch.inference_mode(inference):
+        for section in (None, (slice(3, 9), slice(2, None, 7))):
+            for dtype in (None, torch.float64):
+                expected = one_by_one(paths, 1, section, dtype=dtype)
+                assert_same(read_batch(paths, 1, section=section, dtype=dtype), expected)
+        paths[4].unlink()
+        with pytest.warns(FitsWarning, match="1 of 23 files are NaN"):
+            found = read_batch(paths, 1, dtype=torch.float32, on_error="fill")
+        assert found[4].isnan().all()
+        assert not found[5:].isnan().any()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_the_first_of_many_bad_files_is_named(tmp_path, threads):
+    paths = compressed_files(tmp_path, 40)
+    with torch_threads(threads):
+        for first in (37, 20, 1):
+            for path in paths[first::2]:
+                path.write_bytes(b"no FITS")
+            for _ in range(5):
+                with pytest.raises(FitsFormatError) as caught:
+                    read_batch(paths, 1)
+                assert caught.value.path == str(paths[first])
+
+
+def test_an_interrupt_ends_all_threads(tmp_path, monkeypatch):
+    paths, begun = compressed_files(tmp_path, 40), []
+
+    def interrupted(self, name, target):
+        begun.append(name)
+        if len(begun) == 5:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(torchfits.batch._Batch, "_read_one", interrupted)
+    with torch_threads(2), pytest.raises(KeyboardInterrupt):
+        read_batch(paths, 1)
+    assert len(begun) < 10
+    assert not [each for each in threading.enumerate() if each.name.startswith("torchfits")]
 
 
 KINDS_OF_TROUBLE = [

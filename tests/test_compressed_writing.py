@@ -494,6 +494,12 @@ def test_settings_that_are_none(make, error, words):
         (noisy("int16", (30, 300)), {"compress": Hcompress1((30, 3))}, "30 x 3.*Rice1"),
         (noisy("int16", (8, 8, 8)), {"compress": Hcompress1((4, 4, 4))}, "two axes"),
         (noisy("int16", (18, 9)), {"compress": Hcompress1((4, 4))}, "edges"),
+        (
+            torch.zeros((4, 262145), dtype=torch.int16),
+            {"compress": "hcompress"},
+            "262144 pixels.*tile_shape=",
+        ),
+        (torch.zeros((262145, 4), dtype=torch.int16), {"compress": Hcompress1((-1, 4))}, "262145 x 4"),
     ],
 )
 def test_what_does_not_go_together_is_refused_with_advice(tmp_path, image, arguments, words):
@@ -579,6 +585,20 @@ def test_tiles_at_an_edge_whose_short_rows_count_as_one(tmp_path, kind, columns)
     torchfits.writeto(path, pixels, compress=kind(tile_shape=tile), quantize=True)
     assert (torchfits.read(path, 1) - pixels).abs().max() < 0.5
     assert np.abs(fits.getdata(path, 1) - pixels.numpy()).max() < 0.5
+
+
+@pytest.mark.parametrize("smooth", [False, True])
+@pytest.mark.parametrize("scale", [0.0, -1.4, -3.0, -1e9])
+@pytest.mark.parametrize("image", ["least", "greatest", "halves"])
+def test_the_longest_tiles_of_hcompress(tmp_path, image, scale, smooth):
+    """Their coefficients, the largest that there are, have no more bits than can be read."""
+    limits, path = torch.iinfo(torch.int32), tmp_path / "a.fits"
+    pixels = torch.full((4, 1 << 18), limits.max if image == "greatest" else limits.min, dtype=torch.int32)
+    if image == "halves":
+        pixels[:, 1 << 17 :] = limits.max
+    torchfits.writeto(path, pixels, compress=Hcompress1((4, -1), scale, smooth))
+    back = torchfits.read(path, 1)
+    assert scale or torch.equal(back, pixels)
 
 
 @settings(max_examples=150, deadline=None)

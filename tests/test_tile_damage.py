@@ -7,10 +7,14 @@ import sys
 
 import numpy as np
 import pytest
-from images import run_child
+import torch
+from images import run_child, torch_threads
 from test_changing_files import CUTTER
 from tile_images import KINDS, pixels, write
-from ztiles import compressed, fpack
+from ztiles import compressed, fpack, streams, tiled
+
+import torchfits
+from torchfits import FitsFormatError
 
 pytestmark = pytest.mark.native
 
@@ -116,3 +120,28 @@ def test_mutants(tmp_path, seed):
     for option in ("-h", "-p"):
         fpack(tmp_path / "a.fits", kinds / option, option, "-t", "20,11")
     run_child(MUTANTS, tmp_path / "b.fits", kinds, seed)
+
+
+def test_the_lowest_bad_tile_is_named(tmp_path):
+    """Whatever is wrong, with however many, in whatever thread they are decoded."""
+    random = np.random.default_rng(8)
+    array = random.integers(-99, 99, (600, 400)).astype("i2")
+    cells = streams(array, (1, 400), "RICE_1")["COMPRESSED_DATA"][1]
+    cards = {"ZNAME1": "'BLOCKSIZE'", "ZVAL1": 32, "ZNAME2": "'BYTEPIX'", "ZVAL2": 2}
+    path = tmp_path / "a.fits"
+    for n in range(60):
+        # within what is decoded together, and further apart
+        first = int(random.integers(0, 590))
+        bad = {first, *(first + random.integers(0, (4, 16, 600)[n % 3], 5) % (600 - first))}
+        columns: list[bytes | None] = list(cells)
+        for tile in bad:
+            # a stream that ends sooner or later, or none
+            cut = None if random.random() < 0.2 else int(random.integers(1, len(cells[tile]) - 1))
+            columns[tile] = cells[tile][:cut] if cut else None
+        damaged = {"COMPRESSED_DATA": ("1PB", columns)}
+        path.write_bytes(tiled(array.shape, (1, 400), 16, "RICE_1", damaged, **cards))
+        for threads in (1, 2, 4):
+            with torch_threads(threads), torchfits.open(path, cache=False) as file:
+                for dtype in (None, torch.float64):
+                    with pytest.raises(FitsFormatError, match=f"the compressed tile {min(bad)} "):
+                        file[1].read(dtype=dtype)

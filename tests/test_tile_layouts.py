@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from astropy.io.fits.hdu.compressed._codecs import PLIO1
 from tile_images import ARRAY, COUNT, NUMBERS, RICE, SCALES, TILE, data_of, pixels, readings, write
 from ztiles import assert_bits, big, compressed, encode, fpack, funpack, slow_read, streams, tiled, tiles_of
 
 import torchfits
+from torchfits import FitsFormatError, FitsUnsupported
 
 pytestmark = pytest.mark.native
 
@@ -63,6 +66,62 @@ def test_gzip_of_four_bytes_a_pixel(tmp_path, stored):
     cells = [encode("GZIP_1", array[each].astype("i4")) for each in tiles_of(array.shape, TILE)]
     columns = {"COMPRESSED_DATA": ("1PB", cells)}
     check(tmp_path, tiled(array.shape, TILE, array.dtype.itemsize * 8, "GZIP_1", columns), array)
+
+
+def plio(pixels: list[int]) -> bytes:
+    stream = PLIO1(tilesize=len(pixels)).encode(np.array(pixels, "i4"))
+    return np.frombuffer(stream, "i2").astype(">i2").tobytes()
+
+
+@pytest.mark.parametrize(
+    ("bitpix", "zero", "sound", "bad"),
+    [
+        (8, 0, [0, 255, 255, 7, 0, 0], [[256], [255, 256, 0], [0, 0, 70000]]),
+        (16, 0, [0, 32767, 32767, 7, 0, 0], [[32768], [0, 65536], [1, 32768, 1]]),
+        (16, 32768, [0, 65535, 65535, 32768, 32767, 0, 0], [[65536], [0, 1 << 23, 0]]),
+        (32, 0, [0, 65535, 65535, (1 << 24) - 1, 0], []),
+    ],
+)
+@pytest.mark.parametrize("dtype", [None, torch.float32, torch.float64])
+def test_plio_of_any_width(tmp_path, bitpix, zero, sound, bad, dtype):
+    """Straight to the pixels or by way of the stored numbers; what ZBITPIX cannot hold is damage."""
+    path = tmp_path / "a.fits"
+    cards = {"BZERO": zero, "BSCALE": 1} if zero else {}
+
+    def read(pixels: list[int]) -> torch.Tensor:
+        columns = {"COMPRESSED_DATA": ("1PI", [plio(sound), plio(pixels)])}
+        shape = 2, len(sound)
+        path.write_bytes(tiled(shape, (1, len(sound)), bitpix, "PLIO_1", columns, **cards))
+        return torchfits.read(path, 1, dtype=dtype)
+
+    assert read(sound).tolist() == [sound, sound]
+    assert read([0]).tolist() == [sound, [0] * len(sound)]
+    assert read([1]).tolist() == [sound, [1] + [0] * (len(sound) - 1)]
+    for wrong in bad:
+        with pytest.raises(FitsFormatError, match="tile 1 has numbers beyond its ZBITPIX"):
+            read(wrong)
+
+
+@pytest.mark.parametrize("engine", ["direct", "cfitsio"])
+def test_masks_of_null_pixels(tmp_path, engine):
+    """ZMASKCMP tells how they are coded; without their column there are none, with it they would be lost."""
+    path = tmp_path / "a.fits"
+    columns = streams(ARRAY, TILE, "GZIP_1")
+    path.write_bytes(tiled(ARRAY.shape, TILE, 16, "GZIP_1", columns, ZMASKCMP="'RICE_1'"))
+    with torchfits.open(path, engine=engine) as file:
+        assert_bits(file[1].read(), ARRAY)
+        assert "ZMASKCMP" not in file[1].read_header()
+    none = [None] * len(columns["COMPRESSED_DATA"][1])
+    for name in ("NULL_PIXEL_MASK", "Null_Pixel_Mask"):
+        for cards in ({"ZMASKCMP": "'RICE_1'"}, {}):
+            with_mask = {**columns, name: ("1PB", [b"\1" * 9, *none[1:]])}
+            path.write_bytes(tiled(ARRAY.shape, TILE, 16, "GZIP_1", with_mask, **cards))
+            with torchfits.open(path, engine=engine) as file:
+                for read in (file[1].read, lambda hdu=file[1]: hdu.cutouts([(0, 0)], 2)):
+                    with pytest.raises(FitsUnsupported, match="NULL_PIXEL_MASK"):
+                        read()
+            with torchfits.open(path, raw_compressed=True) as file:
+                assert file[1].read_table([name])
 
 
 def test_columns_that_stand_in(tmp_path):

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from images import assert_same, converted, torch_threads
 from tile_images import KINDS, pixels
-from ztiles import assert_bits, compressed, slow_read
+from ztiles import assert_bits, compressed, slow_read, streams, tiled
 
 import torchfits
 from torchfits import FitsFormatError
@@ -107,6 +107,32 @@ def test_cutouts(file, variant, threads):
     if not hdu.dtype.is_floating_point:
         with pytest.raises(FitsFormatError, match="fill"):
             hdu.cutouts([(-1, 0)], 2)
+
+
+@pytest.mark.parametrize("dtype", [None, torch.float32])
+def test_rice_is_decoded_as_far_as_it_is_wanted(tmp_path, dtype):
+    """What is wrong further on is seen by those who read it."""
+    array = np.random.default_rng(9).integers(-99, 99, (20, 400)).astype("i2")
+    cells = [cell[:-100] for cell in streams(array, (1, 400), "RICE_1")["COMPRESSED_DATA"][1]]
+    cards = {"ZNAME1": "'BLOCKSIZE'", "ZVAL1": 32, "ZNAME2": "'BYTEPIX'", "ZVAL2": 2}
+    path = tmp_path / "a.fits"
+    path.write_bytes(tiled(array.shape, (1, 400), 16, "RICE_1", {"COMPRESSED_DATA": ("1PB", cells)}, **cards))
+    expected = torch.from_numpy(array) if dtype is None else torch.from_numpy(array).to(dtype)
+    for section in ((slice(None), slice(0, 250)), (slice(3, 9), slice(7, 250, 3)), (..., 249), (19, 31)):
+        with torchfits.open(path, cache=False) as file:
+            assert torch.equal(file[1].read(section, dtype=dtype), expected[section])
+        with (
+            torchfits.open(path, cache=False) as file,
+            pytest.raises(FitsFormatError, match="ends before its numbers do"),
+        ):
+            file[1].read((section[0], slice(0, 399)), dtype=dtype)
+    with torchfits.open(path, cache=False) as file:
+        windows = file[1].cutouts([(0, 0), (4, 120), (1, 230)], (16, 20))
+        assert_bits(windows[1:], np.stack([array[4:20, 120:140], array[1:17, 230:250]]))
+        for _ in range(2):  # tiles that are kept are whole
+            assert_bits(file[1].cutouts([(4, 120), (1, 230)], (16, 20)), windows[1:])
+            with pytest.raises(FitsFormatError, match="tile 4 ends before its numbers do"):
+                file[1].cutouts([(0, 0), (4, 379)], 16)
 
 
 def test_batches(tmp_path):

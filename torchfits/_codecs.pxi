@@ -277,7 +277,7 @@ def plio_decode(const unsigned char[::1] stream not None, size_t count):
     cdef bytearray pixels = bytearray(4 * count)
     cdef int32_t *to = <int32_t *><char *>pixels
     with nogil:
-        wrong = tf_plio_decode(c_stream, size, to, count)
+        wrong = tf_plio_decode(c_stream, size, TF_I32, 0, to, count)
     if wrong is not NULL:
         raise ValueError(wrong.decode("ascii"))
     return pixels

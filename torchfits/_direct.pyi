@@ -66,6 +66,7 @@ def end_texts(fields: int, size: int, width: int) -> None: ...
 def pack_texts(fields: int, size: int, ends: int, width: int, count: int, offsets: int, to: int) -> int: ...
 
 TILE_AXES: int
+HCOMPRESS_SIDE_MAX: int
 
 _Column = tuple[int, bool, int]
 _TileNumber = tuple[int, int, float]

@@ -11,8 +11,6 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from libc.errno cimport errno as c_errno
 from libc.stdint cimport INT32_MAX, INT64_MAX, int32_t, int64_t, uint8_t, uint64_t
-from libc.string cimport memcpy, memset
-from libc.stdint cimport INT32_MAX, int64_t, uint8_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 from posix.unistd cimport close as c_close
 
@@ -192,6 +190,7 @@ from torchfits._kernels cimport (
     TF_GZIP_2,
     TF_PLIO_1,
     TF_HCOMPRESS_1,
+    TF_HCOMPRESS_SIDE_MAX,
     TF_NOCOMPRESS,
     TF_NO_DITHER,
     TF_SUBTRACTIVE_DITHER_1,
@@ -203,6 +202,7 @@ from torchfits._kernels cimport (
     tf_tile_number,
     tf_tiling,
     tf_tile_trouble,
+    tf_tiles_of,
     tf_tile_cache,
     tf_tile_cache_free,
     tf_tile_cache_info,

@@ -242,13 +242,16 @@ cdef extern from "_native/hcompress.h" nogil:
                                     int smooth, int32_t *to, void *scratch)
 
 cdef extern from "_native/hcompress_encode.h" nogil:
+    enum:
+        TF_HCOMPRESS_SIDE_MAX
     size_t tf_hcompress_encode_scratch(uint64_t rows, uint64_t columns)
     size_t tf_hcompress_room(uint64_t rows, uint64_t columns)
     int64_t tf_hcompress_encode(const int32_t *pixels, uint64_t rows, uint64_t columns, int32_t scale,
                                 uint8_t *to, size_t room, void *scratch)
 
 cdef extern from "_native/plio.h" nogil:
-    const char *tf_plio_decode(const uint8_t *stream, size_t size, int32_t *to, size_t n)
+    const char *tf_plio_decode(const uint8_t *stream, size_t size, tf_type type, int32_t zero, void *to,
+                               size_t n)
     size_t tf_plio_room(size_t n)
     int64_t tf_plio_encode(const int32_t *pixels, size_t n, uint8_t *to, size_t room)
 
@@ -319,6 +322,7 @@ cdef extern from "_native/tile_reader.h" nogil:
         int has_blank
         tf_dither_method method
         int64_t zdither0
+    int64_t tf_tiles_of(const tf_tiling *tiling)
     ctypedef struct tf_tile_trouble:
         tf_outcome outcome
         const char *reason

@@ -1,6 +1,7 @@
 # Part of _direct.pyx: sections and windows of tile-compressed images.
 
 TILE_AXES = TF_TILE_AXES
+HCOMPRESS_SIDE_MAX = TF_HCOMPRESS_SIDE_MAX
 
 cdef dict _CODECS = {"RICE_1": TF_RICE_1, "GZIP_1": TF_GZIP_1, "GZIP_2": TF_GZIP_2, "PLIO_1": TF_PLIO_1,
                      "HCOMPRESS_1": TF_HCOMPRESS_1, "NOCOMPRESS": TF_NOCOMPRESS}
@@ -73,10 +74,7 @@ cdef class Tiling:
         return 0
 
     cdef int check(self, const tf_source *source) except -1:
-        cdef int64_t rows = 1
-        cdef int i
-        for i in range(self.t.axes):
-            rows *= self.t.tiles[i]
+        cdef int64_t rows = tf_tiles_of(&self.t)
         if max(self.t.rows + rows * self.t.row_bytes, self.t.heap + self.t.heap_bytes) > source.size:
             raise ValueError("a table of more bytes than there are")
         return 0
@@ -418,6 +416,8 @@ cdef int _check_encoding(const tf_tiling *t) except -1:
         long_axes += t.tile[axis] > 1
         if t.codec == TF_HCOMPRESS_1 and t.tile[axis] > 1 and t.shape[axis] % t.tile[axis] == 1:
             raise ValueError("tiles of one row")
+        if t.codec == TF_HCOMPRESS_1 and t.tile[axis] > TF_HCOMPRESS_SIDE_MAX:
+            raise ValueError("tiles that are too long")
     if t.codec == TF_HCOMPRESS_1 and long_axes != 2:
         raise ValueError("tiles that are not of two axes")
     if t.codec == TF_RICE_1 and t.rice_block == 0:

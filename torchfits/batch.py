@@ -8,7 +8,9 @@ import os
 import re
 import warnings
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import Any, Literal
 
@@ -183,21 +185,28 @@ class _Batch:
             yield (last - first) * pixels, partial(self.read, first, last)
 
     def read(self, first: int, last: int, tensor: torch.Tensor) -> None:
-        """Read files first..last: by our kernels in one call, those that are left one by one."""
+        """Read files first..last: by our kernels in one call, those that are left each by itself."""
         stack = tensor.view(last - first, *self.shape)
-        for i, done in enumerate(self._read_plain(self.names[first:last], stack), first):
-            if done == FILE_DONE:
-                continue
+        done = self._read_plain(self.names[first:last], stack)
+        failed: dict[int, FitsError] = {}
+
+        def read(i: int) -> None:
             try:
                 if i in self.failed:
                     raise self.failed[i]
-                _check_unchanged(done, self.names[i])
+                _check_unchanged(done[i - first], self.names[i])
                 self._read_one(self.names[i], stack[i - first])
             except FitsError as error:
+                failed[i] = error
                 if not self.fill:
                     raise
-                self.failed[i] = error
                 stack[i - first].fill_(math.nan)
+
+        with suppress(FitsError):
+            _in_threads(read, [i for i in range(first, last) if done[i - first] != FILE_DONE])
+        if failed and not self.fill:
+            raise failed[min(failed)]  # of all files the first: those before it were begun before
+        self.failed |= failed
 
     def _read_plain(self, names: list[str | bytes], stack: torch.Tensor) -> Sequence[int]:
         which, image = _which(self.hdu), self.image
@@ -231,6 +240,33 @@ class _Batch:
         shown = "; ".join(str(self.failed[i]) for i in sorted(self.failed)[:_SHOWN])
         more = f"; and {len(self.failed) - _SHOWN} more" if len(self.failed) > _SHOWN else ""
         return f"{len(self.failed)} of {len(self.names)} files are NaN: {shown}{more}"
+
+
+def _in_threads(work: Callable[[int], None], items: list[int]) -> None:
+    """`work` for each item, begun in their order, in several threads; none after one that raises.
+
+    Not all of it holds the GIL, and a small compressed image has few tiles to share.
+    """
+    left, mode = iter(items), torch.is_inference_mode_enabled()
+
+    def some() -> None:
+        try:
+            with torch.inference_mode(mode):
+                for item in left:
+                    work(item)
+        except BaseException:
+            items.clear()  # which ends `left`
+            raise
+
+    helpers = min(threads(), len(items)) - 1
+    if helpers < 1:
+        some()
+        return
+    with ThreadPoolExecutor(helpers, "torchfits") as pool:
+        running = [pool.submit(some) for _ in range(helpers)]
+        some()
+        for each in running:
+            each.result()
 
 
 def _check_unchanged(done: int, name: str | bytes) -> None:

@@ -205,11 +205,10 @@ class OpenFile:
         end = hdu.data_start + hdu.data_size
         missing = end - self.source.available(end)
         if missing > 0:
-            damage = f" ({self.source.damage})" if self.source.damage else ""
-            raise FitsFormatError(
-                f"the data are cut short: {missing} of {hdu.data_size} bytes are missing{damage}",
-                offset=hdu.data_start,
-            )
+            problem = f"cut short: {missing} of {hdu.data_size} bytes are missing"
+            if self.source.damage:
+                problem = f"cut short or damaged: {self.source.damage}"
+            raise FitsFormatError(f"the data are {problem}", offset=hdu.data_start)
 
     def _check_open(self) -> None:
         if self._closed:

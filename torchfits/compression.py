@@ -15,6 +15,7 @@ from typing import ClassVar
 
 import torch
 
+from torchfits._direct import HCOMPRESS_SIDE_MAX
 from torchfits._tiles import check_tiles
 from torchfits.errors import FitsFormatError
 from torchfits.header import Card, Header
@@ -361,6 +362,11 @@ def _hcompress_tile(tile: list[int], shape: Sequence[int], by_rows: bool) -> lis
         if 0 < shape[axis] % tile[axis] < 4:
             raise FitsFormatError(
                 f"{works}, those at the edges too: axis {axis} of {shape[axis]} leaves fewer"
+            )
+        if tile[axis] > HCOMPRESS_SIDE_MAX:
+            raise FitsFormatError(
+                f"HCOMPRESS_1 takes tiles of up to {HCOMPRESS_SIDE_MAX} pixels a side, not "
+                f"{' x '.join(map(str, tile))}: pass tile_shape="
             )
     return tile
 

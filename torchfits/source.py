@@ -111,9 +111,10 @@ class FileSource:
 class InflatedSource:
     """A gzip (any number of members) or bzip2 file, inflated into memory only as far as was read.
 
-    A gzip file of which much is wanted is inflated at once. A damaged or cut stream is not: it ends the bytes
-    about where the damage is; `damage` says so. Inflating stops with FitsUnsupported at a quarter of the
-    machine's memory.
+    A gzip file of which much is wanted is inflated at once. A damaged or cut one is not; `damage` says what
+    is wrong with it. One that is cut ends there. Of a damaged member no byte can be relied on, since its
+    check sum comes last: once it is known to be damaged they count as missing. Inflating stops with
+    FitsUnsupported at a quarter of the machine's memory.
     """
 
     def __init__(self, file: FileSource, new_inflater: Callable[[], Any], at_once: bool):
@@ -129,6 +130,9 @@ class InflatedSource:
         self._position = 0  # in the compressed file
         self._rest = b""  # read, not inflated yet
         self._pieces: list[bytes] = []  # inflated
+        self._have = 0  # bytes of these
+        self._whole_members = 0  # bytes that whole members made
+        self._sound: int | None = None  # bytes before a damaged member
         self._ended = False  # there are no more
         self._data = b""
         self._done = False  # the data are all there is
@@ -139,8 +143,9 @@ class InflatedSource:
         return self.buffer(offset + count)[offset : offset + count]
 
     def available(self, end: int) -> int:
-        """How many bytes there are, counted no further than `end`; inflates that far."""
-        return min(len(self.buffer(end)), end)
+        """How many sound bytes there are, counted no further than `end`; inflates that far."""
+        there = len(self.buffer(end))
+        return min(there if self._sound is None else self._sound, end)
 
     def where(self, end: int) -> bytes:
         """What C reads the bytes from."""
@@ -190,9 +195,8 @@ class InflatedSource:
         """What there is already and some more, in pieces; each is kept, whatever happens to the next."""
         # growing by half keeps the copying linear when headers are read block by block
         goal = max(end, len(self._data) * 3 // 2)
-        have = sum(map(len, self._pieces))
-        while have < goal and not self._ended:
-            if have > self._limit:
+        while not self._ended and (self._have < goal or self._is_near_end(goal)):
+            if self._have > self._limit:
                 raise FitsUnsupported(
                     f"inflates to more than {self._limit} bytes, a quarter of this machine's memory; "
                     "decompress the file on disk first",
@@ -200,11 +204,17 @@ class InflatedSource:
                 )
             piece = self._next_piece()
             self._pieces.append(piece)
-            have += len(piece)
+            self._have += len(piece)
         return b"".join(self._pieces)
+
+    def _is_near_end(self, goal: int) -> bool:
+        """Whether little is left beyond `goal`: the check sum, which comes last, is seen then, too."""
+        left = self._file.size - self._position + len(self._rest)
+        return left <= _READ and self._have < min(goal + _PIECE, self._limit)
 
     def _next_piece(self) -> bytes:
         if self._inflater.eof:  # another member, or padding after the last one
+            self._whole_members = self._have
             self._rest = self._inflater.unused_data.lstrip(b"\0")
             while not self._rest and (piece := self._file.read(self._position, _PIECE)):
                 self._rest = piece.lstrip(b"\0")
@@ -225,6 +235,7 @@ class InflatedSource:
             piece = self._inflater.decompress(pending, _PIECE)
         except (zlib.error, OSError, ValueError) as error:
             self._ended = True
+            self._sound = self._whole_members
             self.damage = f"the compressed stream is damaged: {error}"
             return b""
         # zlib hands back what the output limit left over, bz2 keeps it

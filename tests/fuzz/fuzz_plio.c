@@ -1,5 +1,5 @@
 /* PLIO_1: lists are sound where the guard before cfitsio says so; their pixels are what reading them one by one gives,
- * and are encoded and decoded to themselves.
+ * in every type, and are encoded and decoded to themselves.
  *
  * Input: how many pixels, 2 bytes; then the list. */
 #include <stdlib.h>
@@ -11,7 +11,7 @@
 
 #define MOST 9000
 
-static arena streams, results;
+static arena streams, results, narrow;
 
 static uint32_t word_at(const uint8_t *stream, size_t i)
 {
@@ -43,6 +43,33 @@ static void slow_decode(const uint8_t *stream, uint32_t *to, size_t n)
         to[at++] = 0;
 }
 
+/* As bytes, and as numbers of 16 bits with and without a sign: what the 32 bits cut down are, or refused where a number
+ * that the list puts does not fit. */
+static void try_narrow(const uint8_t *stream, size_t size, const uint32_t *expected, size_t n, int at_end)
+{
+    static const struct {
+        tf_type type;
+        int32_t zero, low, high;
+    } kinds[] = {{TF_U8, 0, 0, UINT8_MAX}, {TF_I16, 0, INT16_MIN, INT16_MAX}, {TF_I16, 32768, INT16_MIN, INT16_MAX}};
+    for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+        const int width = (int)tf_width(kinds[k].type);
+        const guarded found = guard(&narrow, (size_t)width * n, 0, at_end);
+        int fits = 1;
+        mark(&found);
+        const char *wrong = tf_plio_decode(stream, size, kinds[k].type, kinds[k].zero, found.start, n);
+        check_marks(&found);
+        for (size_t i = 0; i < n; i++) {
+            const int32_t number = (int32_t)(expected[i] - (uint32_t)kinds[k].zero);
+            int16_t half = 0;
+            if (width == 2 && !wrong)
+                memcpy(&half, found.start + 2 * i, 2);
+            fits &= number >= kinds[k].low && number <= kinds[k].high;
+            CHECK(wrong || number == (width == 1 ? found.start[i] : half));
+        }
+        CHECK(fits == !wrong);
+    }
+}
+
 static void try_encoding(const int32_t *pixels, size_t n)
 {
     static int32_t back[MOST];
@@ -58,7 +85,7 @@ static void try_encoding(const int32_t *pixels, size_t n)
     mark(&stream);
     CHECK(tf_plio_encode(pixels, n, stream.start, stream.size) == size);
     check_marks(&stream);
-    CHECK(tf_plio_decode(stream.start, stream.size, back, n) == NULL);
+    CHECK(tf_plio_decode(stream.start, stream.size, TF_I32, 0, back, n) == NULL);
     CHECK(memcmp(back, pixels, n * sizeof *back) == 0);
     CHECK(tf_plio_encode(pixels, n, stream.start, stream.size - 1) == -1);
 }
@@ -75,13 +102,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (in.left)
             memcpy(stream.start, in.at, in.left);
         mark(&found);
-        const char *wrong = tf_plio_decode(stream.start, in.left, pixels, n);
+        const char *wrong = tf_plio_decode(stream.start, in.left, TF_I32, 0, pixels, n);
         check_marks(&found);
         CHECK((wrong == NULL) == (tf_check_plio(stream.start, in.left, n) == TF_OK));
         if (wrong)
             continue;
         slow_decode(in.at, expected, n);
         CHECK(memcmp(pixels, expected, 4 * n) == 0);
+        try_narrow(stream.start, in.left, expected, n, at_end);
         try_encoding(pixels, n);
     }
     return 0;

@@ -24,6 +24,7 @@ typedef struct {
     int64_t width;         /* of an element */
     uint8_t *whole;        /* all elements, where there is nothing wrong with any tile */
     int sound;
+    int64_t bad; /* the tile that is named otherwise */
 
     tf_tile_windows windows;
     int64_t numbers[WINDOWS * (2 * AXES + 1)];
@@ -193,9 +194,9 @@ static guarded take_source(input *in, job *j)
     return memory;
 }
 
-/* Whether nothing was wrong. */
+/* Whether nothing was wrong; else with which tile. */
 static int read_windows(job *j, const tf_source *source, tf_tile_windows *windows, int64_t size, tf_tile_cache *cache,
-                        int threads, guarded *result)
+                        int threads, guarded *result, int64_t *bad)
 {
     const tf_tile_keeping keeping = {cache, 7, 3000};
     *result = guard(&result_place, (size_t)size, 0, 0);
@@ -206,6 +207,7 @@ static int read_windows(job *j, const tf_source *source, tf_tile_windows *window
     CHECK(trouble.outcome.what == TF_DONE);
     if (trouble.reason)
         CHECK(trouble.tile >= 0 && trouble.tile < j->count && trouble.offset >= 0 && trouble.offset <= source->size);
+    *bad = trouble.reason ? trouble.tile : -1;
     return trouble.reason == NULL;
 }
 
@@ -215,20 +217,21 @@ static void read_whole(job *j, const tf_source *source, int threads, int again)
     int64_t window[2 * AXES + 1] = {0};
     tf_tile_windows whole = {window, 1, {0}, {0}, NULL};
     guarded result;
-    int64_t bytes = j->width;
+    int64_t bytes = j->width, bad;
     for (int k = t->axes - 1; k >= 0; k--) {
         window[t->axes + k] = t->shape[k];
         whole.step[k] = 1;
         whole.pitch[k] = bytes;
         bytes *= t->shape[k];
     }
-    const int sound = read_windows(j, source, &whole, bytes, NULL, threads, &result);
+    const int sound = read_windows(j, source, &whole, bytes, NULL, threads, &result, &bad);
     if (again) {
-        CHECK(sound == j->sound);
+        CHECK(sound == j->sound && bad == j->bad);
         CHECK(!sound || same_elements(&j->meaning, result.start, j->whole, (size_t)j->pixels));
         return;
     }
     j->sound = sound;
+    j->bad = bad;
     if (sound)
         memcpy(j->whole, result.start, (size_t)bytes);
 }
@@ -258,14 +261,16 @@ static void check_source(job *j, const tf_source *source)
 {
     tf_tile_cache *cache = tf_tile_cache_new();
     guarded result;
+    int64_t bad, bad_with_kept;
     CHECK(cache);
     read_whole(j, source, 3, 1);
-    const int sound = read_windows(j, source, &j->windows, j->size, NULL, 1, &result);
+    const int sound = read_windows(j, source, &j->windows, j->size, NULL, 1, &result, &bad);
     CHECK(sound || !j->sound);
     if (j->sound)
         check_windows(j, &result);
     for (int i = 0; i < 3; i++) {
-        CHECK(read_windows(j, source, &j->windows, j->size, cache, 1 + i, &result) == sound);
+        CHECK(read_windows(j, source, &j->windows, j->size, cache, 1 + i, &result, &bad_with_kept) == sound);
+        CHECK(bad_with_kept == bad);
         if (j->sound)
             check_windows(j, &result);
         CHECK(tf_tile_cache_info(cache).bytes <= 3000);

@@ -23,8 +23,8 @@ size_t tf_hcompress_decode_scratch(uint64_t rows, uint64_t columns);
  * for ZBITPIX 32, -32 and -64. Where everything fits into 32 bits, that is what fits_hdecompress gives too, which it
  * uses for ZBITPIX 8 and 16; where not, that one overflows, which C leaves undefined. No image of 16 bits comes there
  * in tiles of at most 16384 pixels a side, unless it is smoothed with differences of some 2^25. Coefficients of more
- * than 57 bits (52 with `smooth`), scale included, are refused: none come of 32-bit pixels in tiles below 2^18 a
- * side. */
+ * than 57 bits (52 with `smooth`), scale included, are refused: none come of 32-bit pixels in tiles of at most
+ * TF_HCOMPRESS_SIDE_MAX pixels a side (hcompress_encode.h). */
 const char *tf_hcompress_decode(const uint8_t *stream, size_t size, uint64_t rows, uint64_t columns, int smooth,
                                 int32_t *to, void *scratch);
 

@@ -5,13 +5,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Of a tile that is encoded: the coefficients of longer ones may have more bits than the decoder takes. */
+#define TF_HCOMPRESS_SIDE_MAX (1 << 18)
+
 /* Bytes that tf_hcompress_encode wants for a tile, aligned as malloc does it; of any content. */
 size_t tf_hcompress_encode_scratch(uint64_t rows, uint64_t columns);
 
 /* The bytes that the stream of a tile can take at most. */
 size_t tf_hcompress_room(uint64_t rows, uint64_t columns);
 
-/* The stream of a tile of at least 2 by 2 pixels, at most 2^31 - 1. Its bytes, or -1 where `room` does not do.
+/* The stream of a tile of at least 2 by 2 pixels, of at most TF_HCOMPRESS_SIDE_MAX a side and 2^31 - 1 in all. Its
+ * bytes, or -1 where `room` does not do.
  *
  * Coefficients are divided by `scale` and rounded where it is above 1; 0 and 1 are lossless. cfitsio makes it of the
  * keyword's hcomp_scale, tile by tile: 0 stays 0; where it is negative, its absolute value; where it is positive, that

@@ -1,16 +1,7 @@
 #include "hcompress_smooth.h"
 
 #include "hcompress_tree.h"
-
-static inline int64_t least(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
-static inline int64_t most(int64_t a, int64_t b)
-{
-    return a > b ? a : b;
-}
+#include "least.h"
 
 /* A difference, of which `expected` is `parts` times what the neighbours let expect, moves there by at most `limit`;
  * `low` and `high` bound what is expected. */
@@ -19,15 +10,15 @@ static inline int64_t drawn(int64_t difference, int64_t expected, int64_t low, i
 {
     if (low >= high)
         return difference;
-    const int64_t change = (most(least(expected, high), low) - difference * parts) / parts;
-    return difference + most(least(change, limit), -limit);
+    const int64_t change = (greatest(least(expected, high), low) - difference * parts) / parts;
+    return difference + greatest(least(change, limit), -limit);
 }
 
 /* A difference in one direction, from the sums before, here and after. */
 static inline int64_t drawn_to_slope(int64_t difference, int64_t before, int64_t here, int64_t after, int64_t limit)
 {
     const int64_t to = here - before, from = after - here;
-    return drawn(difference, after - before, 4 * least(most(to, from), 0), 4 * most(least(to, from), 0), 8, limit);
+    return drawn(difference, after - before, 4 * least(greatest(to, from), 0), 4 * greatest(least(to, from), 0), 8, limit);
 }
 
 /* A difference in both directions, from the sums here and at the four corners, upper left first, and from the two
@@ -40,8 +31,8 @@ static inline int64_t drawn_to_corners(int64_t difference, int64_t here, const i
     const int64_t offset[4] = {sum, -other, other, -sum};
     int64_t low = INT64_MIN, high = INT64_MAX;
     for (int k = 0; k < 4; k++) {
-        high = least(high, most(rise[k], 0) + offset[k]);
-        low = most(low, least(rise[k], 0) + offset[k]);
+        high = least(high, greatest(rise[k], 0) + offset[k]);
+        low = greatest(low, least(rise[k], 0) + offset[k]);
     }
     return drawn(difference, corners[3] + corners[0] - corners[1] - corners[2], 16 * low, 16 * high, 64, limit);
 }

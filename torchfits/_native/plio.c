@@ -42,13 +42,32 @@ static const char *read_header(const uint8_t *stream, size_t words, size_t *firs
     return *end > words ? cut : NULL;
 }
 
-static void put_values(int32_t *to, uint32_t value, size_t n)
+/* n numbers that are the same. */
+static inline void put_run(tf_type type, void *to, size_t at, size_t n, uint32_t number)
 {
-    for (size_t i = 0; i < n; i++)
-        to[i] = (int32_t)value;
+    uint8_t *bytes = to;
+    uint16_t *halves = to;
+    uint32_t *words = to;
+    if (type == TF_U8) {
+        memset(bytes + at, (int)number, n);
+    } else if (type == TF_I16) {
+        for (size_t i = 0; i < n; i++)
+            halves[at + i] = (uint16_t)number;
+    } else {
+        for (size_t i = 0; i < n; i++)
+            words[at + i] = number;
+    }
 }
 
-const char *tf_plio_decode(const uint8_t *stream, size_t size, int32_t *to, size_t n)
+/* Whether a number, which has come round at 32 bits, is one of the type. */
+static inline int is_within(tf_type type, uint32_t number)
+{
+    return type == TF_U8 ? number <= UINT8_MAX : type == TF_I16 ? number + 0x8000 <= UINT16_MAX : 1;
+}
+
+/* Inlined once for each type. */
+static inline __attribute__((always_inline)) const char *decode(const uint8_t *stream, size_t size, const tf_type type,
+                                                                uint32_t zero, void *to, size_t n)
 {
     size_t i, end, at = 0;
     uint32_t value = 1;
@@ -74,18 +93,29 @@ const char *tf_plio_decode(const uint8_t *stream, size_t size, int32_t *to, size
             return foreign;
 
         const size_t run = code >= RAISE_AND_PUT ? 1 : count;
+        const size_t zeros = code == ZEROS ? run : code == ZEROS_AND_VALUE && run > 0 ? run - 1 : 0;
         if (run > n - at)
             return "holds more pixels than its tile";
-        if (code == ZEROS || code == ZEROS_AND_VALUE)
-            memset(to + at, 0, run * sizeof *to);
-        else
-            put_values(to + at, value, run);
+        if (zeros < run && !is_within(type, value - zero))
+            return "has numbers beyond its ZBITPIX";
+        put_run(type, to, at, zeros, -zero);
+        put_run(type, to, at + zeros, run - zeros, value - zero);
         at += run;
-        if (code == ZEROS_AND_VALUE && run > 0)
-            to[at - 1] = (int32_t)value;
     }
-    memset(to + at, 0, (n - at) * sizeof *to);
+    put_run(type, to, at, n - at, -zero);
     return NULL;
+}
+
+const char *tf_plio_decode(const uint8_t *stream, size_t size, tf_type type, int32_t zero, void *to, size_t n)
+{
+    switch (type) {
+    case TF_U8:
+        return decode(stream, size, TF_U8, (uint32_t)zero, to, n);
+    case TF_I16:
+        return decode(stream, size, TF_I16, (uint32_t)zero, to, n);
+    default:
+        return decode(stream, size, TF_I32, (uint32_t)zero, to, n);
+    }
 }
 
 /* ---------------------------------------------------------------------------- encoding */

@@ -6,9 +6,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The n pixels of a list; those that it does not tell are 0. NULL, or what is wrong, as the end of a sentence that
- * begins with 'the compressed tile '. Bytes after the list are not looked at. */
-const char *tf_plio_decode(const uint8_t *stream, size_t size, int32_t *to, size_t n);
+#include "pixels.h"
+
+/* The n pixels of a list, less `zero`; those that it does not tell are 0. `type` is TF_U8, TF_I16 or TF_I32. NULL, or
+ * what is wrong, as the end of a sentence that begins with 'the compressed tile ': also where a number is beyond its
+ * type, but of TF_I32, where it comes round. Bytes after the list are not looked at. */
+const char *tf_plio_decode(const uint8_t *stream, size_t size, tf_type type, int32_t zero, void *to, size_t n);
 
 /* The bytes that a list of n pixels can take at most. */
 size_t tf_plio_room(size_t n);

@@ -8,19 +8,10 @@
 #include <unistd.h>
 
 #include "guard.h"
+#include "least.h"
 
 /* a contiguous run of this many bytes is read straight to where it shall be, also where there is a mapping */
 #define LONG_RUN 32768
-
-static int64_t least(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
-static int64_t greatest(int64_t a, int64_t b)
-{
-    return a > b ? a : b;
-}
 
 int tf_pread(int fd, void *to, size_t n, int64_t offset, tf_outcome *outcome)
 {

@@ -3,21 +3,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "least.h"
+#include "sort.h"
+
 /* bytes of cells that are converted at a time: they stay in the first cache */
 #define CELLS 16384
 /* rows that are done together at most, and their bytes, which stay in the second */
 #define BLOCK_ROWS 4096
 #define BLOCK_BYTES ((int64_t)1 << 19)
-
-static int64_t least(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
-static int64_t greatest(int64_t a, int64_t b)
-{
-    return a > b ? a : b;
-}
 
 /* ---------------------------------------------------------------------------- cells */
 
@@ -406,46 +399,6 @@ static int is_sorted(const tf_rows *rows)
     return 1;
 }
 
-#define DIGIT_BITS 11
-#define DIGITS (1 << DIGIT_BITS)
-
-/* `from` to `to`, places in a list, in the order of the digit of what stands there that begins at bit `shift`. */
-static void sort_by_digit(const int64_t *list, const uint32_t *from, uint32_t *to, int64_t n, int shift)
-{
-    uint32_t begins[DIGITS + 1] = {0};
-    for (int64_t i = 0; i < n; i++)
-        begins[(list[i] >> shift) % DIGITS + 1]++;
-    for (int i = 0; i < DIGITS; i++)
-        begins[i + 1] += begins[i];
-    for (int64_t i = 0; i < n; i++)
-        to[begins[(list[from[i]] >> shift) % DIGITS]++] = from[i];
-}
-
-/* The places of the list in the order of the rows; NULL where there is no memory. */
-static uint32_t *sort(const tf_rows *rows)
-{
-    const size_t bytes = (size_t)rows->count * sizeof(uint32_t);
-    uint32_t *sorted = rows->count < UINT32_MAX ? malloc(bytes) : NULL, *other = malloc(bytes);
-    int64_t last = 0;
-    if (!sorted || !other) {
-        free(sorted);
-        free(other);
-        return NULL;
-    }
-    for (int64_t i = 0; i < rows->count; i++) {
-        sorted[i] = (uint32_t)i;
-        last = greatest(last, rows->list[i]);
-    }
-    for (int shift = 0; shift < 63 && last >> shift > 0; shift += DIGIT_BITS) {
-        uint32_t *const before = sorted;
-        sort_by_digit(rows->list, before, other, rows->count, shift);
-        sorted = other;
-        other = before;
-    }
-    free(other);
-    return sorted;
-}
-
 tf_outcome tf_read_rows(const tf_source *source, const tf_rows *rows, const tf_field *fields, int count, int threads)
 {
     const tf_outcome no_memory = {TF_MEMORY, 0, 0};
@@ -456,7 +409,7 @@ tf_outcome tf_read_rows(const tf_source *source, const tf_rows *rows, const tf_f
     if (rows->count == 0)
         return outcome;
     if (!source->bytes && rows->list && !is_sorted(rows)) {
-        if (!(sorted = sort(rows)))
+        if (!(sorted = tf_sorted_places(rows->list, 1, rows->count)))
             return no_memory;
         j.sorted = sorted;
     }

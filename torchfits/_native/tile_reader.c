@@ -1,11 +1,11 @@
 #include "tile_reader.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Pixels that a thread takes at a time, about, and pixels that are worth a second thread. */
-#define PIECE_PIXELS ((int64_t)1 << 17)
-#define SMALL_JOB ((int64_t)1 << 16)
+#include "least.h"
+#include "sort.h"
 
 /* A tile and a window that has pixels in it. */
 typedef struct {
@@ -28,19 +28,10 @@ typedef struct {
     int64_t tiles;
     int at_once; /* tiles of a piece */
     tf_pieces pieces;
-    int in_trouble;
+    pthread_mutex_t lock;
+    int64_t bad; /* the first piece in trouble */
     tf_tile_trouble trouble;
 } reading;
-
-static int64_t least(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
-static int64_t greatest(int64_t a, int64_t b)
-{
-    return a > b ? a : b;
-}
 
 /* ---------------------------------------------------------------------------- which tiles */
 
@@ -108,35 +99,20 @@ static int touch_tiles(const reading *r, int64_t i, touches *found)
     return 0;
 }
 
-/* Sorts by tile, 11 bits at a time; those of a tile stay in their order. */
+/* Sorts by tile; those of a tile stay in their order. */
 static int sort_touches(touches *found)
 {
-    enum { BITS = 11, DIGITS = 1 << BITS };
-    int64_t largest = 0, starts[DIGITS];
-    touch *from = found->all, *to = malloc((size_t)found->count * sizeof *to);
-    if (!to)
-        return -1;
-    for (int64_t i = 0; i < found->count; i++)
-        largest = greatest(largest, from[i].tile);
-    for (int shift = 0; shift < 64 && largest >> shift; shift += BITS) {
-        int64_t at = 0;
-        memset(starts, 0, sizeof starts);
+    const int64_t stride = sizeof(touch) / sizeof found->all->tile;
+    uint32_t *places = tf_sorted_places(&found->all->tile, stride, found->count);
+    touch *sorted = places ? malloc((size_t)found->count * sizeof *sorted) : NULL;
+    if (sorted) {
         for (int64_t i = 0; i < found->count; i++)
-            starts[from[i].tile >> shift & (DIGITS - 1)]++;
-        for (int k = 0; k < DIGITS; k++) {
-            const int64_t count = starts[k];
-            starts[k] = at;
-            at += count;
-        }
-        for (int64_t i = 0; i < found->count; i++)
-            to[starts[from[i].tile >> shift & (DIGITS - 1)]++] = from[i];
-        touch *const other = from;
-        from = to;
-        to = other;
+            sorted[i] = found->all[places[i]];
+        free(found->all);
+        found->all = sorted;
     }
-    free(to);
-    found->all = from;
-    return 0;
+    free(places);
+    return sorted ? 0 : -1;
 }
 
 static int find_tiles(reading *r, touches *found)
@@ -231,20 +207,30 @@ typedef struct {
     uint8_t *elements; /* of the tiles of a piece that go neither straight to their place nor to the cache; or NULL */
 } worker;
 
-static int64_t largest_tile(const tf_tiling *t)
-{
-    int64_t pixels = 1;
-    for (int k = 0; k < t->axes; k++)
-        pixels *= t->tile[k];
-    return pixels;
-}
-
 static uint8_t *room_for_elements(worker *w)
 {
     const reading *r = w->r;
     if (!w->elements)
-        w->elements = malloc((size_t)largest_tile(r->tiling) * r->width * (size_t)r->at_once);
+        w->elements = malloc(tf_tile_shape_of(r->tiling->tile, r->tiling->axes).pixels * r->width * (size_t)r->at_once);
     return w->elements;
+}
+
+/* How many elements of a tile, from its first on, hold all that its windows want. */
+static int64_t wanted_of(const reading *r, int64_t k)
+{
+    const tf_tiling *t = r->tiling;
+    int64_t place[TF_TILE_AXES], sides[TF_TILE_AXES], most = 0;
+    tf_tile_sides(t, r->touches[r->first[k]].tile, place, sides);
+    for (int64_t i = r->first[k]; i < r->first[k + 1]; i++) {
+        const int64_t *window = window_of(r, r->touches[i].window);
+        int64_t last = 0;
+        for (int axis = 0; axis < t->axes; axis++) {
+            const overlap o = overlap_of(r, window, axis, place[axis]);
+            last = last * sides[axis] + o.first + (o.count - 1) * r->windows->step[axis];
+        }
+        most = greatest(most, last + 1);
+    }
+    return most;
 }
 
 static void copy_to_windows(const reading *r, int64_t k, const uint8_t *elements)
@@ -253,52 +239,67 @@ static void copy_to_windows(const reading *r, int64_t k, const uint8_t *elements
         copy_to_window(r, r->touches[i].tile, r->touches[i].window, elements);
 }
 
-static int read_piece(worker *w, int64_t first, int count, tf_tile_trouble *trouble)
+/* With a cache for the tiles of which a part is wanted, or without one, NULL. */
+static int read_piece(worker *w, int64_t first, int count, tf_tile_cache *cache, tf_tile_trouble *trouble)
 {
     const reading *r = w->r;
     const tf_tile_keeping *keeping = r->keeping;
-    int64_t numbers[TF_TILES_TOGETHER], which[TF_TILES_TOGETHER];
+    tf_wanted_tile tiles[TF_TILES_TOGETHER];
     tf_kept_tile *kept[TF_TILES_TOGETHER];
-    void *to[TF_TILES_TOGETHER];
-    int wanted = 0, result = 0;
+    int64_t which[TF_TILES_TOGETHER];
+    int in_place[TF_TILES_TOGETHER], wanted = 0, result = 0;
     size_t used = 0;
 
     for (int i = 0; i < count; i++) {
         const int64_t k = first + i, tile = r->touches[r->first[k]].tile;
-        const size_t bytes = (size_t)tf_tile_pixels(r->tiling, tile) * r->width;
+        const size_t pixels = tf_tile_shape_at(r->tiling, tile).pixels, bytes = pixels * r->width;
         uint8_t *place = place_in_window(r, k);
-        tf_kept_tile *there = !place && keeping->cache ? tf_tile_cache_find(keeping->cache, keeping->of, tile) : NULL;
+        tf_kept_tile *there = !place && cache ? tf_tile_cache_find(cache, keeping->of, tile) : NULL;
         if (there) {
             copy_to_windows(r, k, tf_kept_elements(there));
-            tf_tile_cache_release(keeping->cache, there);
+            tf_tile_cache_release(cache, there);
             continue;
         }
-        kept[wanted] = !place && keeping->cache ? tf_tile_cache_room(keeping->of, tile, bytes) : NULL;
-        to[wanted] = place ? place : kept[wanted] ? tf_kept_elements(kept[wanted]) : NULL;
-        if (!to[wanted] && room_for_elements(w)) {
-            to[wanted] = w->elements + used;
+        kept[wanted] = !place && cache ? tf_tile_cache_room(keeping->of, tile, bytes) : NULL;
+        tiles[wanted] = (tf_wanted_tile){tile, (int64_t)pixels, place};
+        if (kept[wanted]) {
+            tiles[wanted].to = tf_kept_elements(kept[wanted]);
+        } else if (!place && room_for_elements(w)) {
+            tiles[wanted].to = w->elements + used;
+            tiles[wanted].wanted = wanted_of(r, k);
             used += bytes;
         }
-        if (!to[wanted])
+        if (!tiles[wanted].to)
             result = -1;
-        which[wanted] = k;
-        numbers[wanted++] = tile;
+        in_place[wanted] = place != NULL;
+        which[wanted++] = k;
     }
     if (result != 0)
         trouble->outcome.what = TF_MEMORY;
     else if (wanted > 0)
-        result = tf_decode_tiles(w->decoder, numbers, wanted, to, trouble);
+        result = tf_decode_tiles(w->decoder, tiles, wanted, trouble);
     for (int i = 0; i < wanted; i++) {
-        const int in_place = to[i] == place_in_window(r, which[i]);
-        if (result == 0 && !in_place)
-            copy_to_windows(r, which[i], to[i]);
+        if (result == 0 && !in_place[i])
+            copy_to_windows(r, which[i], tiles[i].to);
         if (!kept[i])
             continue;
         if (result == 0)
-            tf_tile_cache_add(keeping->cache, kept[i], keeping->most);
-        tf_tile_cache_release(keeping->cache, kept[i]);
+            tf_tile_cache_add(cache, kept[i], keeping->most);
+        tf_tile_cache_release(cache, kept[i]);
     }
     return result;
+}
+
+/* Of the pieces in trouble the first one counts: all before it were handed out, too. */
+static void tell(reading *r, int64_t piece, const tf_tile_trouble *trouble)
+{
+    tf_stop_pieces(&r->pieces);
+    pthread_mutex_lock(&r->lock);
+    if (piece < r->bad) {
+        r->bad = piece;
+        r->trouble = *trouble;
+    }
+    pthread_mutex_unlock(&r->lock);
 }
 
 static void run_thread(void *argument)
@@ -306,7 +307,7 @@ static void run_thread(void *argument)
     reading *r = argument;
     tf_tile_trouble trouble = {{TF_DONE, 0, 0}, NULL, 0, 0};
     worker w = {r, tf_tile_decoder_new(r->tiling, r->source), NULL};
-    int64_t piece;
+    int64_t piece = 0;
     int result = 0;
     if (!w.decoder) {
         trouble.outcome.what = TF_MEMORY;
@@ -314,33 +315,36 @@ static void run_thread(void *argument)
     }
     while (result == 0 && (piece = tf_next_piece(&r->pieces)) >= 0) {
         const int64_t first = piece * r->at_once;
-        result = read_piece(&w, first, (int)least(r->at_once, r->tiles - first), &trouble);
+        const int count = (int)least(r->at_once, r->tiles - first);
+        result = read_piece(&w, first, count, r->keeping->cache, &trouble);
+        /* tiles that are kept are decoded to their ends, which need not be sound for what is wanted */
+        if (result != 0 && r->keeping->cache)
+            result = read_piece(&w, first, count, NULL, &trouble);
     }
     tf_tile_decoder_free(w.decoder);
     free(w.elements);
-    if (result != 0) {
-        tf_stop_pieces(&r->pieces);
-        if (__atomic_exchange_n(&r->in_trouble, 1, __ATOMIC_ACQ_REL) == 0)
-            r->trouble = trouble;
-    }
+    if (result != 0)
+        tell(r, piece, &trouble);
 }
 
 tf_tile_trouble tf_read_tiles(const tf_tiling *tiling, const tf_source *source, const tf_tile_windows *windows,
                               const tf_tile_keeping *keeping, int threads)
 {
-    reading r = {.tiling = tiling, .source = source, .windows = windows, .keeping = keeping};
+    reading r = {.tiling = tiling, .source = source, .windows = windows, .keeping = keeping, .bad = INT64_MAX};
     touches found = {NULL, 0, 0};
 
     r.width = tf_width(tiling->conversion.wanted);
     if (find_tiles(&r, &found) != 0) {
         r.trouble.outcome.what = TF_MEMORY;
     } else {
-        const int64_t pixels = largest_tile(tiling);
-        r.at_once = (int)greatest(least(PIECE_PIXELS / pixels, TF_TILES_TOGETHER), 1);
+        const int64_t pixels = (int64_t)tf_tile_shape_of(tiling->tile, tiling->axes).pixels;
+        r.at_once = (int)greatest(least(TF_PIECE_PIXELS / pixels, TF_TILES_TOGETHER), 1);
         r.pieces.count = (r.tiles + r.at_once - 1) / r.at_once;
-        if (r.tiles * pixels < SMALL_JOB)
+        if (r.tiles * pixels < TF_SMALL_IMAGE)
             threads = 1;
+        pthread_mutex_init(&r.lock, NULL);
         tf_parallel(run_thread, &r, (int)least(threads, r.pieces.count));
+        pthread_mutex_destroy(&r.lock);
     }
     free(found.all);
     free(r.first);

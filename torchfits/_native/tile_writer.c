@@ -5,19 +5,11 @@
 #include <string.h>
 
 #include "hcompress_encode.h"
+#include "least.h"
 #include "noise.h"
 #include "parallel.h"
 #include "plio.h"
 #include "rice_encode.h"
-
-/* Pixels that a thread takes at a time, about, and pixels that are worth a second thread. */
-#define PIECE_PIXELS ((int64_t)1 << 17)
-#define SMALL_JOB ((int64_t)1 << 16)
-
-/* What cfitsio's encoders make of a tile: two axes, the first one that is longer than 1, and the others. */
-typedef struct {
-    size_t columns, rows, pixels;
-} shape;
 
 /* Places in the memory of a thread. */
 typedef struct {
@@ -55,29 +47,6 @@ typedef struct {
 
 static const char *const no_memory = "is too large for the memory";
 
-static int64_t least(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
-static size_t greatest(size_t a, size_t b)
-{
-    return a > b ? a : b;
-}
-
-static shape shape_of(const int64_t *sides, int axes)
-{
-    shape s = {1, 1, 1};
-    for (int i = axes - 1; i >= 0; i--) {
-        if (s.columns == 1)
-            s.columns = (size_t)sides[i];
-        else
-            s.rows *= (size_t)sides[i];
-    }
-    s.pixels = s.columns * s.rows;
-    return s;
-}
-
 static int needs_integers(const tf_tiling *t)
 {
     return t->quantised || t->codec == TF_HCOMPRESS_1 || t->codec == TF_PLIO_1;
@@ -90,7 +59,7 @@ static int is_gzip(const tf_tiling *t)
 
 /* ---------------------------------------------------------------------------- memory */
 
-static size_t room_for(const tf_tiling *t, const shape *s)
+static size_t room_for(const tf_tiling *t, const tf_tile_shape *s)
 {
     const size_t width = tf_width(t->conversion.stored);
     size_t room;
@@ -107,10 +76,10 @@ static size_t room_for(const tf_tiling *t, const shape *s)
     default:
         room = tf_deflate_room(s->pixels * width);
     }
-    return t->quantised ? greatest(room, tf_deflate_room(s->pixels * width)) : room;
+    return t->quantised ? (size_t)greatest(room, tf_deflate_room(s->pixels * width)) : room;
 }
 
-static size_t scratch_for(const tf_tile_encoding *e, const shape *s)
+static size_t scratch_for(const tf_tile_encoding *e, const tf_tile_shape *s)
 {
     const tf_tiling *t = &e->tiling;
     size_t size = t->quantised ? tf_quantise_scratch(t->conversion.stored == TF_F64, s->columns, s->rows) : 0;
@@ -148,7 +117,7 @@ static needs most_needed(const tf_tile_encoding *e)
             differs &= !at_edge || side != t->tile[i];
         }
         if (differs) {
-            const shape s = shape_of(sides, t->axes);
+            const tf_tile_shape s = tf_tile_shape_of(sides, t->axes);
             most.room = greatest(most.room, room_for(t, &s));
             most.scratch = greatest(most.scratch, scratch_for(e, &s));
         }
@@ -160,7 +129,7 @@ static needs most_needed(const tf_tile_encoding *e)
 static places places_for(const tf_tile_encoding *e, int64_t at_once)
 {
     const tf_tiling *t = &e->tiling;
-    const shape s = shape_of(t->tile, t->axes);
+    const tf_tile_shape s = tf_tile_shape_of(t->tile, t->axes);
     const needs most = most_needed(e);
     const size_t bytes = s.pixels * tf_width(t->conversion.stored);
     places p = {.room = most.room};
@@ -184,7 +153,7 @@ static int axes_in_a_run(const tf_tiling *t, const int64_t *sides)
 }
 
 /* The pixels of a tile, one behind the other, as they are to be stored; its shape. */
-static const void *pixels_of(const worker *w, int64_t number, shape *s)
+static const void *pixels_of(const worker *w, int64_t number, tf_tile_shape *s)
 {
     const tf_tiling *t = &w->encoding->tiling;
     const tf_conversion *c = &t->conversion;
@@ -197,7 +166,7 @@ static const void *pixels_of(const worker *w, int64_t number, shape *s)
     int axis;
 
     tf_tile_sides(t, number, place, sides);
-    *s = shape_of(sides, t->axes);
+    *s = tf_tile_shape_of(sides, t->axes);
     const int outer = t->axes - axes_in_a_run(t, sides);
     for (int i = t->axes - 1; i >= 0; i--) {
         stride[i] = bytes;
@@ -246,7 +215,7 @@ static int64_t deflate_numbers(const worker *w, tf_deflater *deflater, const num
 }
 
 /* What the coefficients are divided by, as cfitsio makes it of the scale asked for. */
-static int32_t hcompress_divisor(worker *w, const int32_t *integers, const shape *s)
+static int32_t hcompress_divisor(worker *w, const int32_t *integers, const tf_tile_shape *s)
 {
     float scale = w->encoding->hcompress_scale;
     if (scale > 0) {
@@ -260,7 +229,7 @@ static int32_t hcompress_divisor(worker *w, const int32_t *integers, const shape
 }
 
 /* The bytes of the stream, or -1 with the reason. */
-static int64_t encode_numbers(worker *w, const numbers *from, const shape *s, uint8_t *to, const char **reason)
+static int64_t encode_numbers(worker *w, const numbers *from, const tf_tile_shape *s, uint8_t *to, const char **reason)
 {
     const tf_tiling *t = &w->encoding->tiling;
     const size_t room = w->places->room;
@@ -283,7 +252,7 @@ static int64_t encode_numbers(worker *w, const numbers *from, const shape *s, ui
 }
 
 /* Pixels as integers of 32 bits. */
-static const int32_t *integers_of(const worker *w, const void *pixels, const shape *s)
+static const int32_t *integers_of(const worker *w, const void *pixels, const tf_tile_shape *s)
 {
     const tf_tiling *t = &w->encoding->tiling;
     int32_t *integers = (int32_t *)(void *)(w->memory + w->places->numbers);
@@ -301,7 +270,7 @@ static const int32_t *integers_of(const worker *w, const void *pixels, const sha
 static int64_t encode_tile(worker *w, int64_t number, uint8_t *to, tf_encoded_tile *tile, const char **reason)
 {
     const tf_tiling *t = &w->encoding->tiling;
-    shape s;
+    tf_tile_shape s;
     numbers found = {pixels_of(w, number, &s), t->conversion.stored};
     *tile = (tf_encoded_tile){0, 0, 0, 0, 0};
     if (t->quantised) {
@@ -389,17 +358,9 @@ static void add_up(tf_encoded_image *encoded)
     }
 }
 
-static int64_t tiles_of(const tf_tiling *t)
-{
-    int64_t count = 1;
-    for (int i = 0; i < t->axes; i++)
-        count *= t->tiles[i];
-    return count;
-}
-
 size_t tf_encoding_room(const tf_tile_encoding *encoding)
 {
-    return most_needed(encoding).room * (size_t)tiles_of(&encoding->tiling);
+    return most_needed(encoding).room * (size_t)tf_tiles_of(&encoding->tiling);
 }
 
 tf_tile_trouble tf_encode_tiles(const tf_tile_encoding *encoding, uint8_t *streams, tf_encoded_image *encoded,
@@ -407,14 +368,14 @@ tf_tile_trouble tf_encode_tiles(const tf_tile_encoding *encoding, uint8_t *strea
 {
     const tf_tiling *t = &encoding->tiling;
     writing all = {.encoding = encoding, .encoded = encoded};
-    const int64_t pixels = (int64_t)shape_of(t->tile, t->axes).pixels;
+    const int64_t pixels = (int64_t)tf_tile_shape_of(t->tile, t->axes).pixels;
 
     memset(encoded, 0, sizeof *encoded);
     encoded->streams = streams;
-    encoded->count = tiles_of(t);
+    encoded->count = tf_tiles_of(t);
     encoded->quantised = t->quantised;
     encoded->element = t->codec == TF_PLIO_1 ? 2 : 1;
-    encoded->at_once = least(PIECE_PIXELS / pixels, encoded->count);
+    encoded->at_once = least(TF_PIECE_PIXELS / pixels, encoded->count);
     encoded->at_once += encoded->at_once == 0;
     encoded->pieces = (encoded->count + encoded->at_once - 1) / encoded->at_once;
     encoded->tiles = calloc((size_t)encoded->count, sizeof *encoded->tiles);
@@ -425,7 +386,7 @@ tf_tile_trouble tf_encode_tiles(const tf_tile_encoding *encoding, uint8_t *strea
     }
     all.places = places_for(encoding, encoded->at_once);
     all.pieces.count = encoded->pieces;
-    if (encoded->count * pixels < SMALL_JOB)
+    if (encoded->count * pixels < TF_SMALL_IMAGE)
         threads = 1;
     tf_parallel(run_thread, &all, (int)least(threads, encoded->pieces));
     add_up(encoded);

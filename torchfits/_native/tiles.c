@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "hcompress.h"
+#include "least.h"
 #include "plio.h"
 
 /* Tiles of more pixels than this are decoded one by one: together they would leave the cache. */
@@ -32,6 +33,7 @@ typedef enum { CODED, GZIPPED, AS_IT_IS } storage;
 
 typedef struct {
     int64_t number, pixels;
+    int64_t wanted; /* of these, from the first on */
     storage how;
     int64_t offset; /* of the stream in the source */
     tf_stream stream;
@@ -47,11 +49,6 @@ typedef struct {
 } numbers;
 
 static const char *const no_memory = "is too large for the memory";
-
-static int64_t least(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
 
 /* Room for so many bytes, of any content; NULL where there is no memory. */
 static void *room(buffer *b, size_t size)
@@ -81,24 +78,32 @@ void tf_tile_sides(const tf_tiling *t, int64_t number, int64_t place[TF_TILE_AXE
         sides[i] = least(t->tile[i], t->shape[i] - place[i] * t->tile[i]);
 }
 
-int64_t tf_tile_pixels(const tf_tiling *t, int64_t number)
+tf_tile_shape tf_tile_shape_of(const int64_t *sides, int axes)
 {
-    int64_t place[TF_TILE_AXES], sides[TF_TILE_AXES], pixels = 1;
-    tf_tile_sides(t, number, place, sides);
-    for (int i = 0; i < t->axes; i++)
-        pixels *= sides[i];
-    return pixels;
+    tf_tile_shape s = {1, 1, 1};
+    for (int i = axes - 1; i >= 0; i--) {
+        if (s.columns == 1)
+            s.columns = (size_t)sides[i];
+        else
+            s.rows *= (size_t)sides[i];
+    }
+    s.pixels = s.columns * s.rows;
+    return s;
 }
 
-/* Length of a row of a tile, to cfitsio's coders: of the fastest axis that is longer than 1. */
-static int64_t tile_columns(const tf_tiling *t, int64_t number)
+tf_tile_shape tf_tile_shape_at(const tf_tiling *t, int64_t number)
 {
-    int64_t place[TF_TILE_AXES], sides[TF_TILE_AXES] = {1};
-    int axis = t->axes - 1;
+    int64_t place[TF_TILE_AXES], sides[TF_TILE_AXES];
     tf_tile_sides(t, number, place, sides);
-    while (axis > 0 && sides[axis] == 1)
-        axis--;
-    return sides[axis];
+    return tf_tile_shape_of(sides, t->axes);
+}
+
+int64_t tf_tiles_of(const tf_tiling *t)
+{
+    int64_t count = 1;
+    for (int i = 0; i < t->axes; i++)
+        count *= t->tiles[i];
+    return count;
 }
 
 /* ---------------------------------------------------------------------------- rows of the table */
@@ -139,8 +144,6 @@ static int array_of(const tf_tiling *t, const tf_stream_column *column, const ui
         *offset &= UINT32_MAX; /* cfitsio writes P descriptors into heaps of up to 4 GiB */
     if (count == 0)
         return 0;
-    if (!column->wide && t->heap_bytes > INT32_MAX) /* written without a sign, as cfitsio does */
-        *offset &= UINT32_MAX;
     if (count < 0 || *offset < 0 || count > t->heap_bytes / column->element)
         return -1;
     *bytes = count * column->element;
@@ -205,6 +208,7 @@ static const uint8_t *bytes_of(const tf_source *source, int64_t offset, int64_t 
     return tf_pread(source->fd, to, (size_t)n, offset, &trouble->outcome) == 0 ? to : NULL;
 }
 
+/* How many of the tiles come before the first trouble. */
 static int find_streams(tf_tile_decoder *d, tile *tiles, int count, tf_tile_trouble *trouble)
 {
     const tf_tiling *t = d->tiling;
@@ -219,24 +223,24 @@ static int find_streams(tf_tile_decoder *d, tile *tiles, int count, tf_tile_trou
         trouble->offset = t->rows + tiles[i].number * t->row_bytes;
         if (!to) {
             trouble->reason = no_memory;
-            return -1;
+            return i;
         }
         const uint8_t *from = bytes_of(d->source, trouble->offset, rows * t->row_bytes, to, trouble);
         if (!from)
-            return -1;
+            return i;
         for (int k = i; k < last; k++) {
             const uint8_t *row = from + (tiles[k].number - tiles[i].number) * t->row_bytes;
             trouble->reason = look_up(t, row, &tiles[k]);
             if (trouble->reason) {
                 trouble->tile = tiles[k].number;
                 trouble->offset = t->rows + tiles[k].number * t->row_bytes;
-                return -1;
+                return k;
             }
             if (t->quantised)
                 look_up_quantisation(t, row, &tiles[k]);
         }
     }
-    return 0;
+    return count;
 }
 
 static int read_streams(tf_tile_decoder *d, tile *tiles, int count, tf_tile_trouble *trouble)
@@ -315,30 +319,34 @@ static const char *inflate_tile(tf_tile_decoder *d, const tile *tile, numbers *f
     return reason;
 }
 
+/* Whether numbers are decoded to where the elements shall be: of these nothing but the sign bit can differ. */
+static int is_in_place(const tf_tiling *t, tf_type type)
+{
+    return !t->quantised && type == t->conversion.stored && tf_is_swap(&t->conversion);
+}
+
 static const char *decode_hcompress(tf_tile_decoder *d, const tile *tile, numbers *found)
 {
-    const tf_tiling *t = d->tiling;
-    const uint64_t columns = (uint64_t)tile_columns(t, tile->number), rows = (uint64_t)tile->pixels / columns;
-    void *scratch = room(&d->scratch, tf_hcompress_decode_scratch(rows, columns));
+    const tf_tile_shape s = tf_tile_shape_at(d->tiling, tile->number);
+    void *scratch = room(&d->scratch, tf_hcompress_decode_scratch(s.rows, s.columns));
     int32_t *to = room(&d->numbers, sizeof *to * (size_t)tile->pixels);
     if (!scratch || !to)
         return no_memory;
     *found = (numbers){to, TF_I32, 0};
-    return tf_hcompress_decode(tile->stream.bytes, tile->stream.size, rows, columns, t->smooth, to, scratch);
+    return tf_hcompress_decode(tile->stream.bytes, tile->stream.size, s.rows, s.columns, d->tiling->smooth, to,
+                                scratch);
 }
 
 static const char *decode_plio(tf_tile_decoder *d, const tile *tile, numbers *found)
 {
-    int32_t *to = room(&d->numbers, sizeof *to * (size_t)tile->pixels);
+    const tf_type stored = d->tiling->conversion.stored, type = stored == TF_U8 || stored == TF_I16 ? stored : TF_I32;
+    void *to = is_in_place(d->tiling, type) ? tile->to : room(&d->numbers, tf_width(type) * (size_t)tile->pixels);
     if (!to)
         return no_memory;
-    *found = (numbers){to, TF_I32, 0};
-    const char *reason = tf_plio_decode(tile->stream.bytes, tile->stream.size, to, (uint64_t)tile->pixels);
+    *found = (numbers){to, type, 0};
     /* unsigned 16-bit numbers are coded as they are, where others are coded as they would be stored */
-    if (!reason && d->tiling->conversion.stored == TF_I16 && d->tiling->plio_zero != 0)
-        for (int64_t i = 0; i < tile->pixels; i++)
-            to[i] -= d->tiling->plio_zero;
-    return reason;
+    return tf_plio_decode(tile->stream.bytes, tile->stream.size, type, type == TF_I16 ? d->tiling->plio_zero : 0, to,
+                          (size_t)tile->pixels);
 }
 
 static const char *as_it_is(tf_tile_decoder *d, const tile *tile, numbers *found)
@@ -389,7 +397,7 @@ static int fit(int32_t *from, size_t n, tf_type stored, void *to)
 static const char *finish_quantised(tf_tile_decoder *d, const tile *tile, const numbers *found)
 {
     const tf_conversion *c = &d->tiling->conversion;
-    const size_t n = (size_t)tile->pixels;
+    const size_t n = (size_t)tile->wanted;
     const int wide = c->stored == TF_F64;
     const int32_t *integers = found->start;
     int32_t *widened;
@@ -421,7 +429,7 @@ static const char *finish(tf_tile_decoder *d, const tile *tile, const numbers *f
 {
     const tf_tiling *t = d->tiling;
     const tf_conversion *c = &t->conversion;
-    const size_t n = (size_t)tile->pixels;
+    const size_t n = (size_t)tile->wanted;
 
     if (t->quantised && tile->how == CODED)
         return finish_quantised(d, tile, found);
@@ -472,13 +480,23 @@ static int together(const tile *tiles, int count)
     return n;
 }
 
+/* How many pixels of each of some tiles are to be decoded: whole blocks, and as many of one as of the others. */
+static size_t pixels_to_decode(const tf_tiling *t, const tile *tiles, int count)
+{
+    const uint64_t pixels = (uint64_t)tiles[0].pixels, block = t->rice_block;
+    uint64_t most = 0;
+    for (int i = 0; i < count; i++)
+        most = (uint64_t)greatest((int64_t)most, tiles[i].wanted);
+    most += (block - most % block) % block;
+    return most < pixels ? most : pixels;
+}
+
 static const char *decode_rice(tf_tile_decoder *d, const tile *tiles, int count, int *bad)
 {
     const tf_tiling *t = d->tiling;
     const tf_type type = rice_type(t->rice_width);
-    const size_t pixels = (size_t)tiles[0].pixels, bytes = pixels * tf_width(type);
-    /* where nothing but the sign bit will change, that is done in place */
-    const int in_place = !t->quantised && type == t->conversion.stored && tf_is_swap(&t->conversion);
+    const size_t pixels = pixels_to_decode(t, tiles, count), bytes = pixels * tf_width(type);
+    const int in_place = is_in_place(t, type);
     uint8_t *to = in_place ? NULL : room(&d->numbers, bytes * (size_t)count);
     tf_stream streams[TF_RICE_TOGETHER];
     void *targets[TF_RICE_TOGETHER];
@@ -497,7 +515,14 @@ static const char *decode_rice(tf_tile_decoder *d, const tile *tiles, int count,
         *bad = i;
         reason = finish(d, &tiles[i], &found);
     }
-    return reason;
+    if (!reason || reason == no_memory || count == 1)
+        return reason;
+    /* another of them may be bad further on: one by one the first is found */
+    int first = 0, none;
+    while (first < *bad && !decode_rice(d, tiles + first, 1, &none))
+        first++;
+    *bad = first;
+    return decode_rice(d, tiles + first, 1, &none);
 }
 
 /* ---------------------------------------------------------------------------- all of it */
@@ -525,13 +550,9 @@ void tf_tile_decoder_free(tf_tile_decoder *d)
     free(d);
 }
 
-static int decode(tf_tile_decoder *d, const int64_t *which, int count, void *const *to, tf_tile_trouble *trouble)
+static int decode_streams(tf_tile_decoder *d, tile *tiles, int count, tf_tile_trouble *trouble)
 {
-    tile tiles[TF_TILES_TOGETHER];
-    memset(trouble, 0, sizeof *trouble);
-    for (int i = 0; i < count; i++)
-        tiles[i] = (tile){.number = which[i], .pixels = tf_tile_pixels(d->tiling, which[i]), .to = to[i]};
-    if (find_streams(d, tiles, count, trouble) != 0 || read_streams(d, tiles, count, trouble) != 0)
+    if (read_streams(d, tiles, count, trouble) != 0)
         return -1;
     for (int i = 0, n; i < count; i += n) {
         int bad = 0;
@@ -554,9 +575,28 @@ static int decode(tf_tile_decoder *d, const int64_t *which, int count, void *con
     return 0;
 }
 
-int tf_decode_tiles(tf_tile_decoder *d, const int64_t *which, int count, void *const *to, tf_tile_trouble *trouble)
+static int decode_tiles(tf_tile_decoder *d, const tf_wanted_tile *which, int count, tf_tile_trouble *trouble)
 {
-    const int result = decode(d, which, count, to, trouble);
+    tile tiles[TF_TILES_TOGETHER];
+    tf_tile_trouble later = {{TF_DONE, 0, 0}, NULL, 0, 0};
+    for (int i = 0; i < count; i++) {
+        const int64_t pixels = (int64_t)tf_tile_shape_at(d->tiling, which[i].tile).pixels;
+        tiles[i] = (tile){.number = which[i].tile, .pixels = pixels, .wanted = which[i].wanted, .to = which[i].to};
+    }
+    /* where a row is bad, a stream of those before it may be, too */
+    const int found = find_streams(d, tiles, count, &later);
+    *trouble = (tf_tile_trouble){{TF_DONE, 0, 0}, NULL, 0, 0};
+    if (decode_streams(d, tiles, found, trouble) != 0)
+        return -1;
+    if (found == count)
+        return 0;
+    *trouble = later;
+    return -1;
+}
+
+int tf_decode_tiles(tf_tile_decoder *d, const tf_wanted_tile *which, int count, tf_tile_trouble *trouble)
+{
+    const int result = decode_tiles(d, which, count, trouble);
     if (trouble->reason == no_memory)
         trouble->outcome.what = TF_MEMORY;
     return result;

@@ -60,7 +60,19 @@ typedef struct {
     int64_t tile, offset;
 } tf_tile_trouble;
 
-int64_t tf_tile_pixels(const tf_tiling *tiling, int64_t tile);
+/* Pixels that a thread takes at a time, about, and pixels that are worth a second thread. */
+#define TF_PIECE_PIXELS ((int64_t)1 << 17)
+#define TF_SMALL_IMAGE ((int64_t)1 << 16)
+
+/* What cfitsio's coders make of a tile: two axes, the first one that is longer than 1, and the others. */
+typedef struct {
+    size_t columns, rows, pixels;
+} tf_tile_shape;
+
+tf_tile_shape tf_tile_shape_of(const int64_t *sides, int axes);
+tf_tile_shape tf_tile_shape_at(const tf_tiling *tiling, int64_t tile);
+/* How many tiles there are. */
+int64_t tf_tiles_of(const tf_tiling *tiling);
 /* The place of a tile among the tiles, along each axis. */
 void tf_tile_place(const tf_tiling *tiling, int64_t tile, int64_t place[TF_TILE_AXES]);
 /* And its lengths. */
@@ -75,9 +87,13 @@ void tf_tile_decoder_free(tf_tile_decoder *decoder);
 /* So many tiles are read and decoded at once best. */
 #define TF_TILES_TOGETHER 16
 
-/* The elements of up to TF_TILES_TOGETHER tiles, in rising order, each to its own memory. 0, or -1 with the first
- * trouble. */
-int tf_decode_tiles(tf_tile_decoder *decoder, const int64_t *tiles, int count, void *const *to,
-                    tf_tile_trouble *trouble);
+/* What is wanted of a tile: its first elements, at least so many, and memory for all of them. */
+typedef struct {
+    int64_t tile, wanted;
+    void *to;
+} tf_wanted_tile;
+
+/* Up to TF_TILES_TOGETHER tiles, in rising order. 0, or -1 with the first trouble. */
+int tf_decode_tiles(tf_tile_decoder *decoder, const tf_wanted_tile *which, int count, tf_tile_trouble *trouble);
 
 #endif
