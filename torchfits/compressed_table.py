@@ -18,6 +18,7 @@ import torch
 
 from torchfits._direct import (
     DEFLATE_BEST,
+    Collection,
     Conversion,
     Heap,
     inflate,
@@ -78,7 +79,7 @@ class CompressedReader(ColumnReader):
         self._check(columns, listed)
         return super().read(columns, listed, nulls, ragged)
 
-    def matching(self, row_filter: RowFilter, rows: _Listed) -> Passed:
+    def matching(self, row_filter: RowFilter, rows: _Listed, columns: list[Column] | None = None) -> Passed:
         self._check([each.column for each in row_filter.inputs], rows)
         return super().matching(row_filter, rows)
 
@@ -148,7 +149,13 @@ class CompressedReader(ColumnReader):
                 for part, (target, width) in enumerate(parts):
                     _put(target, b"".join(tile[part] for tile in decoded), width, local, places)
 
-    def _select(self, row_filter: RowFilter, rows: _Listed, keep: torch.Tensor) -> int:
+    def _select(
+        self,
+        row_filter: RowFilter,
+        rows: _Listed,
+        keep: torch.Tensor,
+        collection: Collection | None = None,
+    ) -> int:
         columns = {each.column.index: each.column for each in row_filter.inputs}
         passed, row_bytes, offsets = 0, 1, {}  # a byte in case that all columns are of no width
         for index, column in columns.items():

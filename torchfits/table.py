@@ -145,7 +145,7 @@ class TableHDU(HDU):
         try:
             reader, wanted = self._reader(), self._choose(self._table(), columns)
             asked = self._rows(rows)
-            chosen: Rows = asked if where is None else reader.matching(self._filter(where), asked)
+            chosen: Rows = asked if where is None else reader.matching(self._filter(where), asked, wanted)
             values, masks = reader.read(wanted, chosen, nulls, ragged)
         except FitsError as error:
             error.locate(path=self._parent.path, hdu=self.index)
