@@ -218,12 +218,13 @@ def cells_of(column: Column, tensor: torch.Tensor, nulls: Nulls = None) -> Cells
         bitpix = 32 if column.code == "P" else 64
         count = 2 * column.repeat
         return Cells(column, NUMBERS, count, Conversion(bitpix, 1, 0, None, CODES[torch.int64]), tensor)
+    count = math.prod(column.shape)
     if column.code == "L":
-        return Cells(column, LOGICALS, column.repeat, None, tensor)
+        return Cells(column, LOGICALS, count, None, tensor)
     if column.code == "X":
-        return Cells(column, BITS, column.repeat, None, tensor)
+        return Cells(column, BITS, count, None, tensor)
     conversion = _conversion(column, column.code, tensor.dtype, nulls)
-    return Cells(column, NUMBERS, column.repeat * _STORED_AS[column.code][1], conversion, tensor)
+    return Cells(column, NUMBERS, count * _STORED_AS[column.code][1], conversion, tensor)
 
 
 def _conversion(column: Column, code: str, dtype: torch.dtype, nulls: Nulls) -> Conversion:
@@ -492,7 +493,7 @@ class ColumnReader:
             with self.file.reading(self.hdu) as handle:
                 return to_bytes(_CfitsioColumns(self, handle, rows).bytes_of_rows())
         raw = allocate((len(rows), self.table.row_bytes), torch.uint8)
-        whole_row = Column(0, "", "A", "", self.table.row_bytes, self.table.row_bytes, 0, ())
+        whole_row = Column(0, "", "A", "", self.table.row_bytes, self.table.row_bytes, 0, (self.table.row_bytes,))
         self._fill([cells_of(whole_row, raw)], rows)
         return to_bytes(raw)
 
@@ -630,7 +631,8 @@ class _CfitsioColumns:
         result, wanted = {}, []
         for column in columns:
             dtype, name, scale, zero = self._how(column, raw)
-            tensor = result[column.name] = allocate((self.end - self.first, *column.shape), dtype)
+            # with the elements that TDIM leaves over
+            tensor = result[column.name] = allocate((self.end - self.first, column.repeat), dtype)
             if tensor.numel():  # there may be any number of rows without bytes
                 wanted.append((column.index + 1, name, column.repeat, scale, zero, *address(tensor)))
         if wanted:
@@ -640,6 +642,8 @@ class _CfitsioColumns:
         for column in columns:
             if column.code == "L" and not raw:
                 _to_bool(result[column.name])
+            meant = result[column.name][:, : math.prod(column.shape)]
+            result[column.name] = meant.reshape(len(meant), *column.shape)
         return result
 
     def _arrays(self, column: Column, raw: bool) -> Arrays:

@@ -121,7 +121,10 @@ class TileLayout:
 
 @dataclass(slots=True)
 class Column:
-    """One field of a table: `code` is the TFORM letter, `repeat` its elements a row, `offset` in the row."""
+    """One field of a table: `code` is the TFORM letter, `repeat` its elements a row, `offset` in the row.
+
+    `shape` has the elements that mean something, which TDIM may tell to be the first ones.
+    """
 
     index: int
     name: str
@@ -660,16 +663,11 @@ def _cell_shape(column: Column, said: dict[str, Any]) -> tuple[int, ...]:
     if text is None:
         return (column.repeat,)
     dims = _dims(text)
-    if not dims or math.prod(dims) > column.repeat:
+    # elements that are left over are undefined (FITS standard 4.0, section 7.3.2)
+    size = math.prod(dims)
+    if not dims or size > column.repeat or (size == 0 and column.repeat):
         warnings.warn(
             f"TDIM{i} = {text!r} does not fit TFORM{i} = {column.tform!r}; ignored", FitsWarning, stacklevel=4
-        )
-        return (column.repeat,)
-    if math.prod(dims) < column.repeat:
-        warnings.warn(
-            f"TDIM{i} = {text!r} leaves elements of TFORM{i} = {column.tform!r} over; ignored",
-            FitsWarning,
-            stacklevel=4,
         )
         return (column.repeat,)
     return tuple(reversed(dims))
