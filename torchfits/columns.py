@@ -493,7 +493,9 @@ class ColumnReader:
             with self.file.reading(self.hdu) as handle:
                 return to_bytes(_CfitsioColumns(self, handle, rows).bytes_of_rows())
         raw = allocate((len(rows), self.table.row_bytes), torch.uint8)
-        whole_row = Column(0, "", "A", "", self.table.row_bytes, self.table.row_bytes, 0, (self.table.row_bytes,))
+        whole_row = Column(
+            0, "", "A", "", self.table.row_bytes, self.table.row_bytes, 0, (self.table.row_bytes,)
+        )
         self._fill([cells_of(whole_row, raw)], rows)
         return to_bytes(raw)
 
@@ -582,6 +584,11 @@ def _shaped(column: Column, arrays: Arrays, ragged: Ragged) -> Values:
             )
         else:
             values, offsets = values.view(-1, *inner), offsets // each
+    return arrays_of(values, offsets, ragged)
+
+
+def arrays_of(values: torch.Tensor, offsets: torch.Tensor, ragged: Ragged) -> Values:
+    """What a column of variable length gives."""
     if ragged == "offsets":
         return values, offsets
     return torch.nested.nested_tensor_from_jagged(values, offsets)

@@ -141,7 +141,7 @@ class TableHDU(HDU):
             {'RA': tensor([10., 20.], dtype=torch.float64)}
         """
         target = check_device(device)
-        _check_options(nulls, ragged)
+        check_options(nulls, ragged)
         try:
             reader, wanted = self._reader(), self._choose(self._table(), columns)
             asked = self._rows(rows)
@@ -187,7 +187,7 @@ class TableHDU(HDU):
             if isinstance(number, bool) or not isinstance(number, int) or number < least:
                 raise ValueError(f"{name} is a number from {least}, not {number!r}")
         check_device(device)
-        _check_options(nulls, ragged)
+        check_options(nulls, ragged)
 
         pieces = self._pieces(columns, batch_rows, where, device, nulls, ragged)
         return pieces if prefetch == 0 else _ahead(pieces, prefetch)
@@ -420,7 +420,7 @@ class TableHDU(HDU):
         return str(self.index), self.name, str(self.version), kind, shape, "", " ".join(sorted(codecs))
 
 
-def _check_options(nulls: Nulls, ragged: Ragged) -> None:
+def check_options(nulls: Nulls, ragged: Ragged) -> None:
     if nulls not in (None, "nan", "mask"):
         raise ValueError(f"nulls {nulls!r}: None, 'nan' or 'mask'")
     if ragged not in ("nested", "offsets"):
