@@ -23,6 +23,7 @@ from tables import (
     file_of,
     random_rows,
     random_table,
+    slow_hdus,
     slow_table,
 )
 from ztables import compress, funpack, uncompress
@@ -226,6 +227,28 @@ def small(tmp_path):
         compress(plain.read_bytes(), 64, ["GZIP_2", "RICE_1", "GZIP_2", "RICE_1", "GZIP_1", "", "GZIP_1"])
     )
     return path, plain
+
+
+def test_streams_beyond_31_bits(tmp_path):
+    """cfitsio writes P descriptors up to 4 GiB, without a sign, of streams too. The file has holes."""
+    far, path = 2**31 + 8, tmp_path / "t.fits"
+    plain = random_table([Field("J", 2), Field("A", 5)], NROWS)
+    cards, _ = slow_hdus(compress(plain, 64, [""] * 2, "P"))[1]
+    data = compress(plain, 64, [""] * 2, "P", {"PCOUNT": far + int(cards["PCOUNT"])})
+    start = slow_hdus(data)[1][1]
+    size = int(cards["NAXIS1"]) * int(cards["NAXIS2"])
+    rows = np.frombuffer(data[start : start + size], ">u4").reshape(-1, 2).copy()
+    rows[:, 1] += far
+    end = start + size + far
+    with path.open("wb") as file:
+        file.write(data[:start] + rows.tobytes())
+        file.seek(end)
+        file.write(data[start + size :])
+        file.truncate(end + len(data) - start - size + -(end + len(data) - start - size) % 2880)
+    with torchfits.open(path) as f:
+        found = f[1].read_table()
+        for column in slow_table(plain).columns:
+            assert_column(found[column.name], column)
 
 
 def same(one, other) -> None:

@@ -311,8 +311,7 @@ class ColumnReader:
             column = each.column
             if column.code in "PQ":
                 descriptors = values[column.name]
-                if column.code == "P" and self.table.data_size >> 31:
-                    descriptors[:, 1] &= 0xFFFFFFFF  # as cfitsio writes them into heaps up to 4 GiB
+                self.without_sign(column, descriptors)
                 values[column.name], marks = self._read_heap(column, descriptors, rows, _asked(column, nulls))
                 if marks is not None:
                     masks[column.name] = marks
@@ -329,6 +328,11 @@ class ColumnReader:
                 else:
                     read_rows(*self._where(), as_c(part), fields, threads(), self.mmap)
             first += len(part)
+
+    def without_sign(self, column: Column, descriptors: torch.Tensor) -> None:
+        """Make of the offsets of P what cfitsio means by them, which writes them into heaps up to 4 GiB."""
+        if column.code == "P" and self.table.data_size >> 31:
+            descriptors[:, 1] &= 0xFFFFFFFF
 
     def _where(self) -> tuple[File | bytes, int, int, int]:
         """Where the rows are, as our kernels take it."""

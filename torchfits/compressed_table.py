@@ -108,6 +108,7 @@ class CompressedReader(ColumnReader):
         cell, width = self._cell(column), _decoded_width(column)
         streams = torch.zeros((len(tiles), 2), dtype=torch.int64, device="cpu")
         self._stored._fill([cells_of(cell, streams)], tiles)
+        self._stored.without_sign(cell, streams)
         self._stored.check_arrays(cell, streams, tiles, AS_BYTES)
         short = streams[:, 0] < -(-self.tiles.rows * width // DEFLATE_BEST)
         for i in short.nonzero()[:, 0].tolist():
