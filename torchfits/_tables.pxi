@@ -226,11 +226,15 @@ def select_rows(where, int64_t start, int64_t row_bytes, int64_t all_rows, rows,
     return passed
 
 
-def passed_rows(size_t keep, int64_t rows, size_t address, int64_t count):
-    """Fill `count` int64 at `address` with the places, from 0, of the ones among the bytes at `keep`."""
-    cdef int64_t passed
+def passed_rows(size_t keep, int64_t rows, size_t address, int64_t count, int64_t first, int64_t step):
+    """Fill `count` int64 at `address` with the rows that pass; those looked at are first, first + step, ..."""
+    cdef int64_t *numbers = <int64_t *>address
+    cdef int64_t passed, i
     with nogil:
-        passed = tf_passed_rows(<const uint8_t *>keep, rows, count, <int64_t *>address)
+        passed = tf_passed_rows(<const uint8_t *>keep, rows, count, numbers)
+        if first != 0 or step != 1:
+            for i in range(passed):
+                numbers[i] = first + step * numbers[i]
     if passed != count:
         raise ValueError(f"{passed} rows pass, not {count}")
 

@@ -82,11 +82,10 @@ class Looked:
     def numbers(self) -> torch.Tensor:
         """The numbers of those that pass, int64."""
         places = allocate((self.count,), torch.int64)
-        passed_rows(*address(self.keep), address(places)[0], self.count)
-        if isinstance(self.rows, torch.Tensor):
-            return self.rows[places]
-        plain = (self.rows.start, self.rows.step) == (0, 1)
-        return places if plain else places.mul_(self.rows.step).add_(self.rows.start)
+        # not torch's arithmetic, which is shared out to threads that may take long to come
+        first, step = (0, 1) if isinstance(self.rows, torch.Tensor) else (self.rows.start, self.rows.step)
+        passed_rows(*address(self.keep), address(places)[0], self.count, first, step)
+        return self.rows[places] if isinstance(self.rows, torch.Tensor) else places
 
 
 class Passed:
