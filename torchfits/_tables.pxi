@@ -227,7 +227,7 @@ def select_rows(where, int64_t start, int64_t row_bytes, int64_t all_rows, rows,
 
 
 def passed_rows(size_t keep, int64_t rows, size_t address, int64_t count, int64_t first, int64_t step):
-    """Fill `count` int64 at `address` with the rows that pass; those looked at are first, first + step, ..."""
+    """Fill `count` int64 at `address` with the rows that pass, of `first`, first + step and so on."""
     cdef int64_t *numbers = <int64_t *>address
     cdef int64_t passed, i
     with nogil:
