@@ -281,7 +281,7 @@ def slow_table(
             else:
                 column.shape = _cell_shape(cards.get(f"TDIM{i}", ""), code, repeat)
             for row in rows:
-                at, count = start + row * row_bytes + offset, repeat
+                at, count = start + row * row_bytes + offset, math.prod(column.shape)
                 if column.lengths is not None:
                     count, at = _descriptor(data, at, code) if repeat else (0, 0)
                     at += heap
@@ -314,7 +314,8 @@ def _shape(dims: str) -> tuple[int, ...]:
 
 def _cell_shape(dims: str, code: str, repeat: int) -> tuple[int, ...]:
     found = _shape(dims)
-    if found and math.prod(found) == repeat:
+    # what is left over is undefined
+    if found and (math.prod(found) == repeat or 0 < math.prod(found) < repeat):
         return found
     return () if repeat == 1 and code not in "AX" else (repeat,)
 

@@ -15,6 +15,7 @@ from astropy.io import fits
 from conftest import corpus_root
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from images import torch_threads
 from tables import (
     Field,
     assert_column,
@@ -23,6 +24,7 @@ from tables import (
     file_of,
     random_rows,
     random_table,
+    slow_hdus,
     slow_table,
 )
 from ztables import compress, funpack, uncompress
@@ -30,6 +32,7 @@ from ztables import fpack as run_fpack
 
 import torchfits
 from torchfits import FitsFormatError, FitsUnsupported, FitsWarning
+from torchfits.compressed_table import CompressedReader
 
 pytestmark = pytest.mark.native
 NROWS = 301
@@ -228,6 +231,28 @@ def small(tmp_path):
     return path, plain
 
 
+def test_streams_beyond_31_bits(tmp_path):
+    """cfitsio writes P descriptors up to 4 GiB, without a sign, of streams too. The file has holes."""
+    far, path = 2**31 + 8, tmp_path / "t.fits"
+    plain = random_table([Field("J", 2), Field("A", 5)], NROWS)
+    cards, _ = slow_hdus(compress(plain, 64, [""] * 2, "P"))[1]
+    data = compress(plain, 64, [""] * 2, "P", {"PCOUNT": far + int(cards["PCOUNT"])})
+    start = slow_hdus(data)[1][1]
+    size = int(cards["NAXIS1"]) * int(cards["NAXIS2"])
+    rows = np.frombuffer(data[start : start + size], ">u4").reshape(-1, 2).copy()
+    rows[:, 1] += far
+    end = start + size + far
+    with path.open("wb") as file:
+        file.write(data[:start] + rows.tobytes())
+        file.seek(end)
+        file.write(data[start + size :])
+        file.truncate(end + len(data) - start - size + -(end + len(data) - start - size) % 2880)
+    with torchfits.open(path) as f:
+        found = f[1].read_table()
+        for column in slow_table(plain).columns:
+            assert_column(found[column.name], column)
+
+
 def same(one, other) -> None:
     assert list(one) == list(other)
     for name in one:
@@ -276,6 +301,44 @@ def test_everything_else_that_a_table_can(small):
     ):
         f[1].read_table()
     assert (caught.value.path, caught.value.hdu) == (str(small[0]), 1)
+
+
+@pytest.mark.parametrize("room", [1 << 26, 200, 0])
+def test_tiles_are_decoded_once_in_an_iteration(small, monkeypatch, room):
+    decoded = []
+
+    def counted(self, column, tiles):
+        decoded.extend((column.name, int(tile)) for tile in tiles)
+        return decode(self, column, tiles)
+
+    decode = CompressedReader._decode_streams
+    monkeypatch.setattr(CompressedReader, "_decode_streams", counted)
+    monkeypatch.setattr("torchfits.compressed_table._KEPT_BYTES", room)
+    with torchfits.open(small[0]) as f, torchfits.open(small[1]) as plain:
+        for count in (7, 64, 100):
+            decoded.clear()
+            for one, other in zip(
+                f[1].iter_table(batch_rows=count), plain[1].iter_table(batch_rows=count), strict=True
+            ):
+                same(one, other)
+            assert room < 1 << 26 or len(decoded) == len(set(decoded)) == 5 * len(f[1].columns)
+        decoded.clear()
+        found = [batch["C1"] for batch in f[1].iter_table(["C1"], 5, where="C1 != C1 or true")]
+        assert torch.equal(torch.cat(found), plain[1]["C1"])
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_many_tiles_in_several_threads(tmp_path, threads):
+    plain, path = tmp_path / "plain.fits", tmp_path / "t.fits"
+    random = np.random.default_rng(1)
+    columns = [("X", "D", random.normal(size=200_000)), ("N", "J", random.integers(0, 99, 200_000))]
+    hdu = fits.BinTableHDU.from_columns([fits.Column(name, form, array=a) for name, form, a in columns])
+    hdu.header["FZTILELN"] = 1000
+    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(plain)
+    run_fpack(plain, path)
+    with torch_threads(threads), torchfits.open(path) as f:
+        for name, _, values in columns:
+            assert np.array_equal(f[1][name].numpy(), values)
 
 
 def test_in_a_gzip_file(small, tmp_path):

@@ -11,7 +11,7 @@ import torch
 from astropy.io import fits
 
 import torchfits
-from torchfits import FitsFormatError, FitsUnsupported, HduMissing, SectionError
+from torchfits import FitsFormatError, HduMissing, SectionError
 
 pytestmark = pytest.mark.native
 ROWS = 5
@@ -137,6 +137,83 @@ def test_rows_that_are_not_there(paths, row):
     assert caught.value.path == str(paths[1])
 
 
+FORMS = {"E": "f4", "J": "i4", "M": "c16", "B": "u1", "L": "u1", "K": "i8"}
+
+
+def arrays(form: str, seed: int, step: int = 1) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    found = np.empty(ROWS, object)
+    for i in range(ROWS):
+        bits = random.integers(65, 91, step * random.integers(0, 9))
+        found[i] = bits % 2 == 0 if form == "L" else bits.astype(FORMS[form])
+    return found
+
+
+@pytest.mark.parametrize("descriptor", "PQ")
+@pytest.mark.parametrize("form", FORMS)
+def test_arrays_of_variable_length(tmp_path, form, descriptor):
+    made = {}
+    for seed in range(4):
+        made[tmp_path / f"{seed}.fits"] = arrays(form, seed)
+    for seed, (path, values) in enumerate(made.items()):
+        write(path, seed, fits.Column("V", f"{descriptor}{form}()", array=values), hdus_before=seed % 2)
+    paths = list(made)
+    index = [(paths[i % 4], "CAT", row) for i, row in INDEX]
+    each = []
+    for path, hdu, row in index:
+        with fits.open(path, memmap=False) as f:
+            each.append(np.array(f[hdu].data["V"][row]))
+    found = torchfits.gather(index, ["V", "ID"], ragged="offsets")
+    values, offsets = found["V"]
+    assert offsets.tolist() == np.cumsum([0, *map(len, each)]).tolist()
+    assert np.array_equal(values.numpy(), np.concatenate(each))
+    assert np.array_equal(found["ID"].numpy(), expected(paths, index, "ID"))
+    nested = torchfits.gather(index, ["V"])["V"]
+    assert nested.is_nested
+    assert nested.dtype == values.dtype
+    assert torch.equal(nested.values(), values)
+    assert torch.equal(nested.offsets(), offsets)
+
+
+def test_arrays_with_tdim_and_unsigned_ones(tmp_path):
+    paths = [tmp_path / f"{i}.fits" for i in range(3)]
+    cells = [arrays("J", i, step=6) for i in range(3)]
+    for path, values in zip(paths, cells, strict=True):
+        column = fits.Column("V", "PJ()", array=values, dim="(2,3,4)")
+        hdu = fits.BinTableHDU.from_columns([column])
+        hdu.header["TSCAL1"], hdu.header["TZERO1"] = 1, 2**31
+        hdu.writeto(path)
+    index = [(paths[i % 3], 1, i % ROWS) for i in range(20)]
+    each = [cells[i % 3][i % ROWS].astype("i8") + 2**31 for i in range(20)]
+    values, offsets = torchfits.gather(index, ragged="offsets")["V"]
+    assert values.dtype == torch.uint32
+    assert values.shape[1:] == (3, 2)
+    assert np.array_equal(values.numpy().reshape(-1), np.concatenate(each))
+    assert (6 * offsets).tolist() == np.cumsum([0, *map(len, each)]).tolist()
+    # one file whose arrays have another length: all are flat
+    hdu = fits.BinTableHDU.from_columns([fits.Column("V", "PJ()", array=arrays("J", 5), dim="(2,3,4)")])
+    hdu.header["TSCAL1"], hdu.header["TZERO1"] = 1, 2**31
+    hdu.writeto(paths[2], overwrite=True)
+    each = [arrays("J", 5)[i % ROWS].astype("i8") + 2**31 if i % 3 == 2 else each[i] for i in range(20)]
+    with pytest.warns(torchfits.FitsWarning, match="TDIM"):
+        values, offsets = torchfits.gather(index, ragged="offsets")["V"]
+    assert np.array_equal(values.numpy(), np.concatenate(each))
+    assert offsets.tolist() == np.cumsum([0, *map(len, each)]).tolist()
+
+
+def test_arrays_beside_what_is_none(tmp_path):
+    paths = [tmp_path / f"{i}.fits" for i in range(3)]
+    for path, form in zip(paths, ("PJ()", "PD()", "J"), strict=True):
+        array = np.arange(ROWS) if form == "J" else arrays("J", 1)
+        fits.BinTableHDU.from_columns([fits.Column("V", form, array=array)]).writeto(path)
+    for first, other in ((0, 1), (0, 2), (2, 0)):
+        with pytest.raises(FitsFormatError, match="that of the first table") as caught:
+            torchfits.gather([(paths[first], 1, 0), (paths[other], 1, 0)])
+        assert caught.value.path == str(paths[other])
+    with pytest.raises(ValueError, match="ragged"):
+        torchfits.gather([(paths[0], 1, 0)], ragged="list")
+
+
 def test_what_cannot_be_gathered(paths, tmp_path):
     with pytest.raises(SectionError, match="no column"):
         torchfits.gather([(paths[0], "CAT", 0)], ["NOPE"])
@@ -148,12 +225,6 @@ def test_what_cannot_be_gathered(paths, tmp_path):
         torchfits.gather([(paths[0], "CAT", 0), (tmp_path / "gone.fits", "CAT", 0)])
     with pytest.raises(TypeError):
         torchfits.gather([(paths[0], "CAT", 1.5)])
-    ragged = tmp_path / "ragged.fits"
-    write(
-        ragged, 0, fits.Column("V", "PE()", array=np.array([np.ones(i) for i in range(ROWS)], dtype=object))
-    )
-    with pytest.raises(FitsUnsupported, match="variable length"):
-        torchfits.gather([(ragged, "CAT", 0)])
     wide = tmp_path / "wide.fits"
     fits.HDUList(
         [

@@ -75,7 +75,7 @@ NULLS = [
 SHAPED = [
     Field(code, 24, dims=dims)
     for code in "LXBIJKAEDCM"
-    for dims in ((24,), (4, 6), (2, 3, 4), (2, 1, 3, 1, 4), (1,) * 12 + (24,))
+    for dims in ((24,), (4, 6), (2, 3, 4), (2, 1, 3, 1, 4), (1,) * 12 + (24,), (5,), (3, 5))
 ] + [Field("E", 1, dims=(1,)), Field("A", 12, dims=(12, 1)), Field("X", 13, dims=(13, 1))]
 RAGGED = [
     Field(form, repeat, element, longest=40, explicit=explicit)
@@ -170,7 +170,7 @@ def some_fields():
             longest = draw(st.integers(1, 40))
             return Field(draw(st.sampled_from("PQ")), 1, code, longest=longest, **options)
         repeat = draw(small)
-        dims = {8: (2, 4), 9: (3, 3), 64: (4, 2, 8)}.get(repeat, ()) if draw(st.booleans()) else ()
+        dims = {8: (2, 4), 9: (3, 2), 64: (4, 2, 8)}.get(repeat, ()) if draw(st.booleans()) else ()
         return Field(code, repeat, dims=dims, explicit=draw(st.booleans()), **options)
 
     return st.lists(one(), min_size=1, max_size=6)

@@ -12,6 +12,7 @@ from images import torch_threads
 
 import torchfits
 from torchfits import FilterError, FitsIOError
+from torchfits.columns import ColumnReader
 
 pytestmark = pytest.mark.native
 ROWS = 10_000
@@ -132,6 +133,47 @@ def test_large_tables_are_looked_at_piece_by_piece(tmp_path):
         assert torch.equal(ragged, found)
 
 
+@pytest.fixture(params=["all", "some", "few"])
+def room(request, monkeypatch):
+    """Rows are collected while they are looked at, as far as there is room; the others are read again."""
+    monkeypatch.setattr(ColumnReader, "looked_at", 1500)
+    monkeypatch.setattr(
+        "torchfits.columns._COLLECTED_BYTES", {"all": 1 << 23, "some": 1 << 16, "few": 1 << 8}[request.param]
+    )
+
+
+@pytest.mark.parametrize("condition", CONDITIONS)
+@pytest.mark.parametrize("cache", [True, False])
+@pytest.mark.parametrize("mmap", [True, False])
+def test_rows_for_which_there_is_room_or_not(path, columns, room, condition, cache, mmap):
+    right = np.flatnonzero(CONDITIONS[condition](columns))
+    with torch_threads(3), torchfits.open(path, cache=cache, mmap=mmap) as f:
+        for rows in (slice(None), slice(1234, 9999), slice(3, None, 2), slice(5, None, 71)):
+            some = np.arange(ROWS)[rows]
+            some = some[np.isin(some, right)]
+            found, masks = f[1].read_table(
+                ["FLUX", "DEPTH", "NAME", "BITS"], rows, where=condition, nulls="mask"
+            )
+            assert np.array_equal(found["FLUX"].numpy(), columns["FLUX"][some])
+            assert found["DEPTH"].tolist() == columns["DEPTH"][some].tolist()
+            assert masks["DEPTH"].tolist() == (columns["DEPTH"][some] == 7).tolist()
+            assert [bytes(name).rstrip(b"\0") for name in found["NAME"].numpy()] == list(
+                columns["NAME"][some]
+            )
+            assert np.array_equal(found["BITS"].numpy(), columns["BITS"][some])
+
+
+def test_rows_too_long_to_be_collected(tmp_path, room):
+    n, path = 5000, tmp_path / "t.fits"
+    texts = np.array([b"%d" % i for i in range(n)])
+    made = [("N", "J", np.arange(n)), ("GAP", "5000A", texts), ("X", "D", np.arange(n) / 2)]
+    hdu = fits.BinTableHDU.from_columns([fits.Column(name, form, array=a) for name, form, a in made])
+    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(path)
+    for mmap in (True, False):
+        found = torchfits.open(path, cache=False, mmap=mmap)[1].read_table(["X"], where="N % 7 == 3")
+        assert found["X"].tolist() == [i / 2 for i in range(3, n, 7)]
+
+
 def test_ragged_columns_of_rows_that_pass(tmp_path):
     values = np.empty(50, object)
     values[:] = [np.arange(i % 4, dtype="f4") + i for i in range(50)]
@@ -145,6 +187,25 @@ def test_ragged_columns_of_rows_that_pass(tmp_path):
             found, offsets = f[1].read_table(["V"], where="N > 40", ragged="offsets")["V"]
             assert found.tolist() == np.concatenate(values[41:]).tolist()
             assert offsets.tolist() == np.cumsum([0, *map(len, values[41:])]).tolist()
+
+
+def test_a_bad_descriptor_of_a_row_that_passes_is_named(tmp_path, room):
+    values = np.empty(5000, object)
+    values[:] = [np.arange(3, dtype="f4")] * 5000
+    hdu = fits.BinTableHDU.from_columns(
+        [fits.Column("V", "PE()", array=values), fits.Column("N", "J", array=np.arange(5000))]
+    )
+    path = tmp_path / "t.fits"
+    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(path)
+    data = bytearray(path.read_bytes())
+    with fits.open(path) as f:
+        start = f[1].fileinfo()["datLoc"]
+    data[start + 4321 * 12 + 4] = 0x70
+    path.write_bytes(data)
+    with torchfits.open(path) as f:
+        assert len(f[1].read_table(["V"], where="N != 4321")["V"].offsets()) == 5000
+        with pytest.raises(torchfits.FitsFormatError, match=r"row 4321"):
+            f[1].read_table(["V"], where="N > 3000")
 
 
 def test_errors_name_file_hdu_and_place(path):

@@ -162,6 +162,7 @@ class HduIndex:
     def finish(self) -> None: ...
     def __getitem__(self, i: int, /) -> tuple[Any, ...]: ...
 
+COLLECTED: int
 NUMBERS: int
 LOGICALS: int
 BITS: int
@@ -170,7 +171,7 @@ BITS: int
 _Field = tuple[int, int, int, Conversion | None, tuple[int, int], int, tuple[int, int]]
 
 def read_rows(
-    where: File | bytes,
+    where: File | bytes | memoryview,
     start: int,
     row_bytes: int,
     all_rows: int,
@@ -179,6 +180,17 @@ def read_rows(
     threads: int,
     mmap: bool,
 ) -> None: ...
+
+@disjoint_base
+class Collection:
+    def __new__(cls, low: int, width: int, address: int, size: int, order: int, order_size: int) -> Self: ...
+    @property
+    def count(self) -> int: ...
+    @property
+    def looked_at(self) -> int: ...
+    @property
+    def is_full(self) -> bool: ...
+
 def select_rows(
     where: File | bytes | memoryview,
     start: int,
@@ -191,9 +203,10 @@ def select_rows(
     size: int,
     threads: int,
     mmap: bool,
+    collection: Collection | None = None,
 ) -> int: ...
 def table_cards(header: bytes) -> dict[int, dict[str, Any]] | None: ...
-def passed_rows(keep: int, rows: int, address: int, count: int) -> None: ...
+def passed_rows(keep: int, rows: int, address: int, count: int, first: int, step: int) -> None: ...
 
 @disjoint_base
 class Heap:

@@ -161,6 +161,7 @@ from torchfits._kernels cimport (
     tf_rice_least,
     tf_rice_room,
     tf_room,
+    tf_collection,
     tf_rows,
     tf_section,
     tf_section_add,

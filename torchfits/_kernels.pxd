@@ -179,8 +179,18 @@ cdef extern from "_native/rows.h" nogil:
         const int64_t *list
     tf_outcome tf_read_rows(const tf_source *source, const tf_rows *rows, const tf_field *fields, int count,
                             int threads)
+    ctypedef struct tf_collection:
+        int64_t low
+        int64_t width
+        uint8_t *bytes
+        int64_t room
+        int64_t used
+        int64_t *order
+        int64_t count
+        int64_t looked_at
     tf_outcome tf_select_rows(const tf_source *source, const tf_rows *rows, const tf_field *fields, int count,
-                              const tf_filter *filter, uint8_t *keep, int64_t *passed, int threads)
+                              const tf_filter *filter, uint8_t *keep, int64_t *passed,
+                              tf_collection *collection, int threads)
     int64_t tf_passed_rows(const uint8_t *keep, int64_t n, int64_t most, int64_t *passed)
 
 cdef extern from "_native/heap.h" nogil:

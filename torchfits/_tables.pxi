@@ -37,6 +37,8 @@ def table_cards(bytes header not None):
     return found
 
 
+# bytes between rows of which every page is read, however few bytes of a row are asked for
+COLLECTED = TF_GAP
 # what a cell of a table holds
 NUMBERS = TF_NUMBERS
 LOGICALS = TF_LOGICALS
@@ -138,8 +140,44 @@ def read_rows(where, int64_t start, int64_t row_bytes, int64_t all_rows, rows, l
     asked.bytes.check_unchanged()
 
 
+cdef class Collection:
+    """Where `select_rows` puts bytes of the rows that pass, to be read from there as rows of a table.
+
+    Args:
+        low, width: Which bytes of a row: `width` from `low` on.
+        address, size: Of the memory for them.
+        order, order_size: Of int64, one for each row that there is memory for: where the rows are in it, one
+            after the other as they were asked for.
+    """
+
+    cdef tf_collection c
+
+    def __cinit__(self, int64_t low, int64_t width, size_t address, int64_t size, size_t order,
+                  int64_t order_size):
+        if low < 0 or width < 1 or size < 0 or order_size // 8 < size // width:
+            raise ValueError("a collection of nothing, or without memory")
+        self.c.low, self.c.width, self.c.room = low, width, size // width
+        self.c.bytes, self.c.order = <uint8_t *>address, <int64_t *>order
+
+    @property
+    def count(self):
+        """How many rows there are, in `order`."""
+        return self.c.count
+
+    @property
+    def looked_at(self):
+        """Of the rows that were asked for last: all that pass among the first of them are here."""
+        return self.c.looked_at
+
+    @property
+    def is_full(self):
+        """Whether there is no room for more."""
+        return self.c.used >= self.c.room
+
+
 def select_rows(where, int64_t start, int64_t row_bytes, int64_t all_rows, rows, list inputs not None,
-                Filter filter not None, size_t address, size_t size, int threads, bint mmap):
+                Filter filter not None, size_t address, size_t size, int threads, bint mmap,
+                Collection collection=None):
     """Find out which of some rows of a table pass a filter.
 
     Args:
@@ -147,6 +185,8 @@ def select_rows(where, int64_t start, int64_t row_bytes, int64_t all_rows, rows,
         inputs: What the filter takes of each row: (NUMBERS, LOGICALS or BITS, offset in the row, elements,
             first bit of BITS, Conversion of numbers or None, the number that is NULL or None) each.
         address, size: Of a byte a row: 1 where it passes, else 0.
+        collection: Where to put what is asked for of the rows that pass. It takes a range of rows that are
+            at most COLLECTED bytes apart.
 
     Returns:
         How many rows pass.
@@ -154,11 +194,19 @@ def select_rows(where, int64_t start, int64_t row_bytes, int64_t all_rows, rows,
     Raises:
         FitsIOError: The file shrank or changed, or the system refused.
     """
-    cdef _Rows asked = _Rows(where, start, row_bytes, all_rows, rows, mmap)
+    cdef _Rows asked
     cdef _Fields f
     cdef tf_outcome outcome
+    cdef tf_collection *c = NULL
     cdef int64_t passed = 0
     cdef int i
+    if collection is not None:
+        c = &collection.c
+        if not isinstance(rows, range) or rows.step > TF_GAP // row_bytes or c.low + c.width > row_bytes:
+            raise ValueError("rows too far apart to be collected, or a part that they have not")
+        # all is read once, of a file that is opened anew too
+        mmap = mmap and isinstance(where, File) and (<File>where).worth_mapping()
+    asked = _Rows(where, start, row_bytes, all_rows, rows, mmap)
     f = _Fields([(kind, offset, count, conversion, (0, 0), null or 0, (0 if null is None else 1, 0))
                  for kind, offset, count, _, conversion, null in inputs], row_bytes, 0)
     if f.count != filter.f.input_count or <size_t>asked.rows.count != size:
@@ -172,17 +220,21 @@ def select_rows(where, int64_t start, int64_t row_bytes, int64_t all_rows, rows,
             raise ValueError("not what the filter takes")
     with nogil:
         outcome = tf_select_rows(&asked.bytes.source, &asked.rows, f.field, f.count, &filter.f,
-                                 <uint8_t *>address, &passed, threads)
+                                 <uint8_t *>address, &passed, c, threads)
     _check(outcome, "read the table")
     asked.bytes.check_unchanged()
     return passed
 
 
-def passed_rows(size_t keep, int64_t rows, size_t address, int64_t count):
-    """Fill `count` int64 at `address` with the places, from 0, of the ones among the bytes at `keep`."""
-    cdef int64_t passed
+def passed_rows(size_t keep, int64_t rows, size_t address, int64_t count, int64_t first, int64_t step):
+    """Fill `count` int64 at `address` with the rows that pass, of `first`, first + step and so on."""
+    cdef int64_t *numbers = <int64_t *>address
+    cdef int64_t passed, i
     with nogil:
-        passed = tf_passed_rows(<const uint8_t *>keep, rows, count, <int64_t *>address)
+        passed = tf_passed_rows(<const uint8_t *>keep, rows, count, numbers)
+        if first != 0 or step != 1:
+            for i in range(passed):
+                numbers[i] = first + step * numbers[i]
     if passed != count:
         raise ValueError(f"{passed} rows pass, not {count}")
 

@@ -11,6 +11,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -36,12 +37,11 @@ from torchfits._tensors import (
     target_of,
     threads,
 )
-from torchfits.columns import cells_of, dtype_of
+from torchfits.columns import Ragged, Values, arrays_of, cells_of, dtype_of
 from torchfits.errors import (
     FitsError,
     FitsFormatError,
     FitsIOError,
-    FitsUnsupported,
     FitsWarning,
     SectionError,
 )
@@ -50,7 +50,7 @@ from torchfits.header import Card
 from torchfits.image import ImageHDU
 from torchfits.layout import Column, ImageLayout, Section, axes_of, resolve_section
 from torchfits.source import Path, file_path
-from torchfits.table import TableHDU
+from torchfits.table import TableHDU, check_options
 
 _PLAIN = re.compile(r"[A-Z0-9_-]{1,8}$")
 _SHOWN = 5  # files that a warning names
@@ -352,47 +352,49 @@ def _as_tensor(values: list[Any]) -> list | torch.Tensor:
 
 
 def gather(
-    index: Iterable[tuple[Path, Key, int]], columns: Sequence[str | int] | None = None
-) -> dict[str, torch.Tensor]:
+    index: Iterable[tuple[Path, Key, int]],
+    columns: Sequence[str | int] | None = None,
+    *,
+    ragged: Ragged = "nested",
+) -> dict[str, Values]:
     """Read rows of tables in many files, in the order they are asked for.
 
     Tables that are laid out as the first one are read by our own kernels, without the GIL and in several
-    threads. Each file is opened once.
+    threads; with columns of variable length, one after the other. Each file is opened once.
 
     Args:
         index: (path, HDU, row) of each row; the HDU by index, EXTNAME or (EXTNAME, EXTVER), the row from 0,
             or from the end where negative.
-        columns: As in `TableHDU.read_table`; the first table decides what they are.
+        columns, ragged: As in `TableHDU.read_table`; the first table decides what the columns are.
 
     Returns:
-        A dict of name -> tensor (N, ...), dtypes and cell shapes as `TableHDU.read_table` gives them.
+        A dict of name -> tensor (N, ...), dtypes and cell shapes as `TableHDU.read_table` gives them, and
+        columns of variable length too.
 
     Raises:
         SectionError: A table lacks the row or the column.
         FitsFormatError: A column differs in dtype or shape from that of the first table.
-        FitsUnsupported: Columns of variable length.
         FitsError: As `open` and `TableHDU.read_table` raise, with the path of the file.
 
     Example:
         >>> torchfits.gather([('table.fits', 1, 2), ('table.fits', 1, 0)], ['RA'])
         {'RA': tensor([30., 10.], dtype=torch.float64)}
     """
+    check_options(None, ragged)
     rows = [(file_path(path), hdu, operator.index(row)) for path, hdu, row in index]
     if not rows:
         return {}
     with open(rows[0][0], cache=False) as file:
         first = _table_of(file, rows[0][1])
         chosen = first._choose(first._table(), columns)
-        for column in chosen:
-            if column.code in "PQ":
-                raise FitsUnsupported(
-                    f"column {column.name!r} is of variable length", path=file.path, hdu=first.index
-                )
         file._opened().check_data(first._hdu)
-        result = {
-            column.name: allocate((len(rows), *column.shape), dtype_of(column, first._hdu.kind))
-            for column in chosen
-        }
+        result: dict[str, torch.Tensor | _Arrays] = {}
+        for column in chosen:
+            dtype = dtype_of(column, first._hdu.kind)
+            if column.code in ("P", "Q"):
+                result[column.name] = _Arrays(dtype, column.shape, [])
+            else:
+                result[column.name] = allocate((len(rows), *column.shape), dtype)
         # by HDU and by file: (row, its place in the result)
         wanted: dict[Key, dict[str | bytes, list[tuple[int, int]]]] = {}
         for place, (path, hdu, row) in enumerate(rows):
@@ -403,7 +405,44 @@ def gather(
                 if finished != FILE_DONE:
                     _check_unchanged(finished, path)
                     _gather_one(path, hdu, places, result)
-    return result
+    return {
+        name: found.joined(len(rows), ragged) if isinstance(found, _Arrays) else found
+        for name, found in result.items()
+    }
+
+
+@dataclass(slots=True)
+class _Arrays:
+    """A column of variable length: of each file the arrays, and the places of their rows in the result."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    parts: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
+
+    def joined(self, rows: int, ragged: Ragged) -> Values:
+        if any(values.shape[1:] != self.shape for values, _, _ in self.parts):
+            # TDIM does not fit the arrays of every file
+            self.parts = [
+                (values.reshape(-1), ends * math.prod(values.shape[1:]), at)
+                for values, ends, at in self.parts
+            ]
+        inner = self.parts[0][0].shape[1:]
+        lengths, ends = (torch.zeros(rows + i, dtype=torch.int64, device="cpu") for i in (0, 1))
+        for _, offsets, at in self.parts:
+            lengths[at] = offsets.diff()
+        torch.cumsum(lengths, 0, out=ends[1:])
+        joined = allocate((int(ends[-1]), *inner), self.dtype)
+        for values, offsets, at in self.parts:
+            moved = (ends[at] - offsets[:-1]).repeat_interleave(offsets.diff())
+            to = torch.arange(len(values), device="cpu") + moved
+            # torch puts no unsigned numbers of more than a byte to any places
+            _as_signed(joined)[to] = _as_signed(values)
+        return arrays_of(joined, ends, ragged)
+
+
+def _as_signed(values: torch.Tensor) -> torch.Tensor:
+    signed = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}
+    return values.view(signed.get(values.dtype, values.dtype))
 
 
 def _table_of(file: HDUList, hdu: Key) -> TableHDU:
@@ -416,7 +455,7 @@ def _table_of(file: HDUList, hdu: Key) -> TableHDU:
 def _gather_plain(
     first: TableHDU,
     columns: list[Column],
-    result: dict[str, torch.Tensor],
+    result: dict[str, torch.Tensor | _Arrays],
     hdu: Key,
     files: dict[str | bytes, list[tuple[int, int]]],
 ) -> Sequence[int]:
@@ -427,7 +466,12 @@ def _gather_plain(
     plain = plain and not any(each.problem for each in columns)
     if which is None or not plain or not all(-(2**63) <= row < 2**63 for row, _ in asked):
         return bytes(len(files))
-    fields = [cells_of(column, result[column.name]).field(0, None) for column in columns]
+    fields = []
+    for column in columns:
+        tensor = result[column.name]
+        if isinstance(tensor, _Arrays):
+            return bytes(len(files))
+        fields.append(cells_of(column, tensor).field(0, None))
     starts = array("q", [0])
     for places in files.values():
         starts.append(starts[-1] + len(places))
@@ -445,21 +489,37 @@ def _gather_plain(
 
 
 def _gather_one(
-    path: str | bytes, hdu: Key, places: list[tuple[int, int]], result: dict[str, torch.Tensor]
+    path: str | bytes,
+    hdu: Key,
+    places: list[tuple[int, int]],
+    result: dict[str, torch.Tensor | _Arrays],
 ) -> None:
     with open(path, cache=False) as file:
         found = _table_of(file, hdu)
         for row, _ in places:
             if not -found.nrows <= row < found.nrows:
                 raise SectionError(f"row {row} of a table of {found.nrows}", path=file.path, hdu=found.index)
-        cells = found.read_table(list(result), [row for row, _ in places])
-        for (name, tensor), cell in zip(result.items(), cells.values(), strict=True):
-            if cell.is_nested or cell.dtype != tensor.dtype or cell.shape[1:] != tensor.shape[1:]:
+        cells = found.read_table(list(result), [row for row, _ in places], ragged="offsets")
+        at = torch.tensor([place for _, place in places], device="cpu")
+        for (name, column), cell in zip(result.items(), cells.values(), strict=True):
+            part = _Arrays(cell[0].dtype, tuple(cell[0].shape[1:]), []) if isinstance(cell, tuple) else cell
+            told = {_told(column)}
+            if isinstance(column, _Arrays):  # where TDIM does not fit the arrays, they are flat
+                told.add(_told(replace(column, shape=())))
+            if _told(part) not in told:
                 raise FitsFormatError(
-                    f"column {name!r} is {cell.dtype} {tuple(cell.shape[1:])}, that of the first table "
-                    f"{tensor.dtype} {tuple(tensor.shape[1:])}",
+                    f"column {name!r} is {_told(part)}, that of the first table {_told(column)}",
                     path=file.path,
                     hdu=found.index,
                 )
-            for i, (_, place) in enumerate(places):
-                tensor[place] = cell[i]
+            if isinstance(column, _Arrays):
+                column.parts.append((*cell, at))
+            else:
+                for i, (_, place) in enumerate(places):
+                    column[place] = cell[i]
+
+
+def _told(column: torch.Tensor | _Arrays) -> str:
+    if isinstance(column, _Arrays):
+        return f"{column.dtype} {column.shape} of variable length"
+    return f"{column.dtype} {tuple(column.shape[1:])}"

@@ -15,8 +15,10 @@ import torch
 from torchfits._core import Handle
 from torchfits._direct import (
     BITS,
+    COLLECTED,
     LOGICALS,
     NUMBERS,
+    Collection,
     Conversion,
     File,
     Heap,
@@ -50,27 +52,68 @@ logging.getLogger("torch.fx._symbolic_trace").addFilter(
 )
 
 
-class Passed:
-    """The rows that pass a filter, in pieces: some rows, a byte for each, 1 where it passes, how many do."""
+class Collected:
+    """What is asked for of rows that pass a filter, taken while the filter has them in the cache."""
 
-    def __init__(self) -> None:
-        self.pieces: list[tuple[range | torch.Tensor, torch.Tensor, int]] = []
+    def __init__(self, columns: list[Column], rows: int):
+        held = [column for column in columns if column.width]
+        self.low = min(column.offset for column in held)
+        self.width = max(column.offset + column.width for column in held) - self.low
+        self.room = min(rows, _COLLECTED_BYTES // (self.width + 8))
+        self.bytes = allocate((self.room * self.width,), torch.uint8)
+        self.order = allocate((self.room,), torch.int64)
+        self.collection = Collection(self.low, self.width, *address(self.bytes), *address(self.order))
+
+    def read(self, order: range | torch.Tensor, fields: list[Field]) -> None:
+        """Fill columns with some of the rows; the fields begin where they do in a row of the table."""
+        inside = [(field[0], field[1] - self.low, *field[2:]) for field in fields]
+        read_rows(as_buffer(self.bytes), 0, self.width, self.room, as_c(order), inside, threads(), False)
+
+
+@dataclass(slots=True)
+class Looked:
+    """Rows that a filter looked at: a byte for each, 1 where it passes, and how many do."""
+
+    rows: range | torch.Tensor
+    keep: torch.Tensor
+    count: int
+    order: torch.Tensor | None = None  # those that were collected
+
+    def numbers(self) -> torch.Tensor:
+        """The numbers of those that pass, int64."""
+        places = allocate((self.count,), torch.int64)
+        # not torch's arithmetic, which is shared out to threads that may take long to come
+        first, step = (0, 1) if isinstance(self.rows, torch.Tensor) else (self.rows.start, self.rows.step)
+        passed_rows(*address(self.keep), address(places)[0], self.count, first, step)
+        return self.rows[places] if isinstance(self.rows, torch.Tensor) else places
+
+
+class Passed:
+    """The rows that pass a filter, in pieces."""
+
+    def __init__(self, collected: Collected | None = None) -> None:
+        self.pieces: list[Looked] = []
+        self.collected = collected
 
     def __len__(self) -> int:
-        return sum(count for _, _, count in self.pieces)
+        return sum(piece.count for piece in self.pieces)
 
-    def numbers(self) -> Iterator[torch.Tensor]:
-        """The row numbers, int64, piece by piece."""
-        for rows, keep, count in self.pieces:
-            places = allocate((count,), torch.int64)
-            passed_rows(*address(keep), address(places)[0], count)
-            if isinstance(rows, torch.Tensor):
-                yield rows[places]
-            else:
-                yield places if (rows.start, rows.step) == (0, 1) else places.mul_(rows.step).add_(rows.start)
+    def add(self, rows: range | torch.Tensor, keep: torch.Tensor, count: int) -> None:
+        self.pieces.append(Looked(rows, keep, count))
+
+    def add_collected(self, rows: range, keep: torch.Tensor, count: int, collected: Collected) -> None:
+        """The rows that were looked at last, of which the first ones may have been collected."""
+        before = sum(len(piece.order) for piece in self.pieces if piece.order is not None)
+        end, among = collected.collection.count, collected.collection.looked_at
+        if among:
+            order = collected.order[before:end]
+            self.pieces.append(Looked(rows[:among], keep[:among], len(order), order))
+        if among < len(rows):
+            self.add(rows[among:], keep[among:], count - (end - before))
 
     def all_numbers(self) -> torch.Tensor:
-        return torch.cat([torch.empty(0, dtype=torch.int64, device="cpu"), *self.numbers()])
+        numbers = [piece.numbers() for piece in self.pieces]
+        return torch.cat([torch.empty(0, dtype=torch.int64, device="cpu"), *numbers])
 
 
 # which rows: a range, their numbers as int64, or those that pass a filter
@@ -85,6 +128,8 @@ Field = tuple[int, int, int, Conversion | None, tuple[int, int], int, tuple[int,
 
 # a heap whose arrays overlap may be unfolded to this many times its size
 _MAX_UNFOLDING = 16
+# bytes of rows that pass a filter that are collected, and of their order
+_COLLECTED_BYTES = 1 << 23
 # rows of a list that are read, and rows that are looked at, at a time
 _ROWS_AT_ONCE = 1 << 20
 # rows that take no byte of the file are believed up to this number
@@ -172,12 +217,13 @@ def cells_of(column: Column, tensor: torch.Tensor, nulls: Nulls = None) -> Cells
         bitpix = 32 if column.code == "P" else 64
         count = 2 * column.repeat
         return Cells(column, NUMBERS, count, Conversion(bitpix, 1, 0, None, CODES[torch.int64]), tensor)
+    count = math.prod(column.shape)
     if column.code == "L":
-        return Cells(column, LOGICALS, column.repeat, None, tensor)
+        return Cells(column, LOGICALS, count, None, tensor)
     if column.code == "X":
-        return Cells(column, BITS, column.repeat, None, tensor)
+        return Cells(column, BITS, count, None, tensor)
     conversion = _conversion(column, column.code, tensor.dtype, nulls)
-    return Cells(column, NUMBERS, column.repeat * _STORED_AS[column.code][1], conversion, tensor)
+    return Cells(column, NUMBERS, count * _STORED_AS[column.code][1], conversion, tensor)
 
 
 def _conversion(column: Column, code: str, dtype: torch.dtype, nulls: Nulls) -> Conversion:
@@ -222,11 +268,10 @@ class ColumnReader:
         costly = self.hdu.kind == "table" or any(column.code in "PQ" for column in columns)
         if costly and len(rows) > _MAX_EMPTY_ROWS and not self.table.row_bytes:
             raise FitsUnsupported(f"{len(rows)} rows that hold nothing")
-        listed = rows.all_numbers() if isinstance(rows, Passed) else rows
         if self.hdu.kind == "table":
-            values, masks = self._read_ascii(columns, listed, nulls)
+            values, masks = self._read_ascii(columns, _listed(rows), nulls)
         elif self.engine == "cfitsio" and len(rows):
-            values, masks = self._read_by_cfitsio(columns, listed, nulls)
+            values, masks = self._read_by_cfitsio(columns, _listed(rows), nulls)
         else:
             values, masks = self._read_direct(columns, rows, nulls)
         for column in columns:
@@ -265,8 +310,7 @@ class ColumnReader:
             column = each.column
             if column.code in "PQ":
                 descriptors = values[column.name]
-                if column.code == "P" and self.table.data_size >> 31:
-                    descriptors[:, 1] &= 0xFFFFFFFF  # as cfitsio writes them into heaps up to 4 GiB
+                self.without_sign(column, descriptors)
                 values[column.name], marks = self._read_heap(column, descriptors, rows, _asked(column, nulls))
                 if marks is not None:
                     masks[column.name] = marks
@@ -275,11 +319,19 @@ class ColumnReader:
     def _fill(self, cells: list[Cells], rows: Rows) -> None:
         filled = [each for each in cells if each.tensor.numel() and each.count]
         first = 0
-        for part in _parts(rows) if filled else ():
+        for part, collected in _parts(rows) if filled else ():
             if len(part):
                 fields = [each.field(first, first + len(part)) for each in filled]
-                read_rows(*self._where(), as_c(part), fields, threads(), self.mmap)
+                if collected is not None:
+                    collected.read(part, fields)
+                else:
+                    read_rows(*self._where(), as_c(part), fields, threads(), self.mmap)
             first += len(part)
+
+    def without_sign(self, column: Column, descriptors: torch.Tensor) -> None:
+        """Make of the offsets of P what cfitsio means by them, which writes them into heaps up to 4 GiB."""
+        if column.code == "P" and self.table.data_size >> 31:
+            descriptors[:, 1] &= 0xFFFFFFFF
 
     def _where(self) -> tuple[File | bytes, int, int, int]:
         """Where the rows are, as our kernels take it."""
@@ -342,7 +394,7 @@ class ColumnReader:
                 f"{_MAX_UNFOLDING} times the heap"
             )
         if bad >= 0:
-            row, (elements, offset) = _row_number(rows, bad), descriptors[bad].tolist()
+            row, (elements, offset) = int(_listed(rows)[bad]), descriptors[bad].tolist()
             raise FitsFormatError(
                 f"column {column.name!r}, row {row}: the descriptor ({elements} elements at {offset}) lies "
                 f"outside the heap of {size} bytes",
@@ -352,29 +404,49 @@ class ColumnReader:
 
     # -- filters
 
-    def matching(self, row_filter: RowFilter, rows: range | torch.Tensor) -> Passed:
-        """Those of some rows that pass a filter."""
-        found = Passed()
+    def matching(
+        self, row_filter: RowFilter, rows: range | torch.Tensor, columns: list[Column] | None = None
+    ) -> Passed:
+        """Those of some rows that pass a filter; `columns` will be read of them."""
+        collected = self._collected(columns or [], rows) if row_filter.inputs else None
+        found = Passed(collected)
         if len(rows):
             self.file.check_data(self.hdu)
-        for part in _parts(rows, self.looked_at):
+        for part in _split(rows, self.looked_at):
             keep = allocate((len(part),), torch.uint8)
             if self.hdu.kind == "table":
                 keep.copy_(self._match_text(row_filter, part))
-                count = int(keep.count_nonzero())
-            elif self.table.row_bytes:
-                count = self._select(row_filter, part, keep)
-            else:  # a filter of constants
+                found.add(part, keep, int(keep.count_nonzero()))
+            elif not self.table.row_bytes:  # a filter of constants
                 keep.copy_(_bytes_of(row_filter.program.evaluate([], [], len(part))))
-                count = int(keep.count_nonzero())
-            found.pieces.append((part, keep, count))
+                found.add(part, keep, int(keep.count_nonzero()))
+            elif collected is None or collected.collection.is_full or isinstance(part, torch.Tensor):
+                found.add(part, keep, self._select(row_filter, part, keep))
+            else:
+                count = self._select(row_filter, part, keep, collected.collection)
+                found.add_collected(part, keep, count, collected)
         return found
 
-    def _select(self, row_filter: RowFilter, rows: range | torch.Tensor, keep: torch.Tensor) -> int:
+    def _collected(self, columns: list[Column], rows: range | torch.Tensor) -> Collected | None:
+        """Room for what will be read of rows that pass, where to read whole blocks of rows costs no more."""
+        held = any(column.width for column in columns)
+        direct = self.hdu.kind == "bintable" and self.engine == "direct"
+        if direct and held and isinstance(rows, range) and rows.step * self.table.row_bytes <= COLLECTED:
+            return Collected(columns, len(rows))
+        return None
+
+    def _select(
+        self,
+        row_filter: RowFilter,
+        rows: range | torch.Tensor,
+        keep: torch.Tensor,
+        collection: Collection | None = None,
+    ) -> int:
         """Fill a byte for each row, 1 where it passes; how many do."""
         inputs = [input_of(each) for each in row_filter.inputs]
+        program = row_filter.program
         return select_rows(
-            *self._where(), as_c(rows), inputs, row_filter.program, *address(keep), threads(), self.mmap
+            *self._where(), as_c(rows), inputs, program, *address(keep), threads(), self.mmap, collection
         )
 
     def _match_text(self, row_filter: RowFilter, rows: range | torch.Tensor) -> torch.Tensor:
@@ -424,7 +496,9 @@ class ColumnReader:
             with self.file.reading(self.hdu) as handle:
                 return to_bytes(_CfitsioColumns(self, handle, rows).bytes_of_rows())
         raw = allocate((len(rows), self.table.row_bytes), torch.uint8)
-        whole_row = Column(0, "", "A", "", self.table.row_bytes, self.table.row_bytes, 0, ())
+        whole_row = Column(
+            0, "", "A", "", self.table.row_bytes, self.table.row_bytes, 0, (self.table.row_bytes,)
+        )
         self._fill([cells_of(whole_row, raw)], rows)
         return to_bytes(raw)
 
@@ -443,13 +517,22 @@ class ColumnReader:
         return values, masks
 
 
-def _parts(rows: Rows, most: int | None = None) -> Iterator[range | torch.Tensor]:
-    """Rows as our kernels take them: lists in pieces, ranges whole unless there is a most."""
-    if isinstance(rows, Passed):
-        yield from rows.numbers()
-        return
-    if most is None:
-        most = max(len(rows), 1) if isinstance(rows, range) else _ROWS_AT_ONCE
+def _parts(rows: Rows) -> Iterator[tuple[range | torch.Tensor, Collected | None]]:
+    """Rows as our kernels take them: ranges whole, lists in pieces, or the order of collected ones."""
+    if isinstance(rows, range):
+        yield rows, None
+    elif isinstance(rows, torch.Tensor):
+        for part in _split(rows, _ROWS_AT_ONCE):
+            yield part, None
+    else:
+        for piece in rows.pieces:
+            if piece.order is None:
+                yield piece.numbers(), None
+            else:
+                yield piece.order, rows.collected
+
+
+def _split(rows: range | torch.Tensor, most: int) -> Iterator[range | torch.Tensor]:
     for first in range(0, len(rows), most):
         yield rows[first : first + most]
 
@@ -462,8 +545,8 @@ def _bytes_of(keep: bytearray) -> torch.Tensor:
     return torch.frombuffer(keep, dtype=torch.uint8) if keep else torch.empty(0, dtype=torch.uint8)
 
 
-def _row_number(rows: Rows, i: int) -> int:
-    return int((rows.all_numbers() if isinstance(rows, Passed) else rows)[i])
+def _listed(rows: Rows) -> range | torch.Tensor:
+    return rows.all_numbers() if isinstance(rows, Passed) else rows
 
 
 def input_of(each: Input) -> tuple[int, int, int, int, Conversion | None, int | None]:
@@ -504,6 +587,11 @@ def _shaped(column: Column, arrays: Arrays, ragged: Ragged) -> Values:
             )
         else:
             values, offsets = values.view(-1, *inner), offsets // each
+    return arrays_of(values, offsets, ragged)
+
+
+def arrays_of(values: torch.Tensor, offsets: torch.Tensor, ragged: Ragged) -> Values:
+    """What a column of variable length gives."""
     if ragged == "offsets":
         return values, offsets
     return torch.nested.nested_tensor_from_jagged(values, offsets)
@@ -553,7 +641,8 @@ class _CfitsioColumns:
         result, wanted = {}, []
         for column in columns:
             dtype, name, scale, zero = self._how(column, raw)
-            tensor = result[column.name] = allocate((self.end - self.first, *column.shape), dtype)
+            # with the elements that TDIM leaves over
+            tensor = result[column.name] = allocate((self.end - self.first, column.repeat), dtype)
             if tensor.numel():  # there may be any number of rows without bytes
                 wanted.append((column.index + 1, name, column.repeat, scale, zero, *address(tensor)))
         if wanted:
@@ -563,6 +652,8 @@ class _CfitsioColumns:
         for column in columns:
             if column.code == "L" and not raw:
                 _to_bool(result[column.name])
+            meant = result[column.name][:, : math.prod(column.shape)]
+            result[column.name] = meant.reshape(len(meant), *column.shape)
         return result
 
     def _arrays(self, column: Column, raw: bool) -> Arrays:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from array import array
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
 
@@ -18,6 +19,7 @@ import torch
 
 from torchfits._direct import (
     DEFLATE_BEST,
+    Collection,
     Conversion,
     Heap,
     inflate,
@@ -56,16 +58,48 @@ _RICE_BLOCK = 32
 _INTEGERS = {1: "b", 2: "h", 4: "i"}
 # bytes of small tiles, or of small arrays, that are decoded before our kernels read them
 _AT_ONCE = 1 << 22
+# decoded bytes that are worth a second thread, and of tiles that are kept for the next piece of an iteration
+_SMALL_JOB = 1 << 20
+_KEPT_BYTES = 1 << 26
 _Listed = range | torch.Tensor
 _Bytes = bytes | bytearray | memoryview
+
+
+class LastTiles:
+    """Of each column the tile that was decoded last, from which the next piece of an iteration may begin."""
+
+    def __init__(self) -> None:
+        self._tiles: dict[int, tuple[int, list[_Bytes]]] = {}
+        self._bytes = 0
+
+    def of(self, column: Column, tiles: list[int]) -> dict[int, list[_Bytes]]:
+        """Which of some tiles of a column are here."""
+        tile, cells = self._tiles.get(column.index, (-1, []))
+        return {tile: cells} if tile in tiles else {}
+
+    def keep(self, column: Column, tile: int, cells: list[_Bytes]) -> None:
+        _, before = self._tiles.pop(column.index, (-1, []))
+        self._bytes -= sum(map(len, before))
+        size = sum(map(len, cells))
+        if self._bytes + size <= _KEPT_BYTES:
+            self._tiles[column.index] = tile, cells
+            self._bytes += size
 
 
 class CompressedReader(ColumnReader):
     """Reads columns of a tile-compressed table; `table` is the one that it stands for."""
 
-    def __init__(self, file: OpenFile, hdu: Hdu, table: TableLayout, tiles: RowTiles, mmap: bool):
+    def __init__(
+        self,
+        file: OpenFile,
+        hdu: Hdu,
+        table: TableLayout,
+        tiles: RowTiles,
+        mmap: bool,
+        kept: LastTiles | None = None,
+    ):
         super().__init__(file, hdu, table, "direct", mmap)
-        self.tiles = tiles
+        self.tiles, self.kept = tiles, kept
         self.looked_at = -(-ColumnReader.looked_at // tiles.rows) * tiles.rows
         self._stored = ColumnReader(file, hdu, tiles.table, "direct", mmap)
         # of arrays: the descriptors of their streams, by column
@@ -78,7 +112,7 @@ class CompressedReader(ColumnReader):
         self._check(columns, listed)
         return super().read(columns, listed, nulls, ragged)
 
-    def matching(self, row_filter: RowFilter, rows: _Listed) -> Passed:
+    def matching(self, row_filter: RowFilter, rows: _Listed, columns: list[Column] | None = None) -> Passed:
         self._check([each.column for each in row_filter.inputs], rows)
         return super().matching(row_filter, rows)
 
@@ -107,6 +141,7 @@ class CompressedReader(ColumnReader):
         cell, width = self._cell(column), _decoded_width(column)
         streams = torch.zeros((len(tiles), 2), dtype=torch.int64, device="cpu")
         self._stored._fill([cells_of(cell, streams)], tiles)
+        self._stored.without_sign(cell, streams)
         self._stored.check_arrays(cell, streams, tiles, AS_BYTES)
         short = streams[:, 0] < -(-self.tiles.rows * width // DEFLATE_BEST)
         for i in short.nonzero()[:, 0].tolist():
@@ -148,7 +183,13 @@ class CompressedReader(ColumnReader):
                 for part, (target, width) in enumerate(parts):
                     _put(target, b"".join(tile[part] for tile in decoded), width, local, places)
 
-    def _select(self, row_filter: RowFilter, rows: _Listed, keep: torch.Tensor) -> int:
+    def _select(
+        self,
+        row_filter: RowFilter,
+        rows: _Listed,
+        keep: torch.Tensor,
+        collection: Collection | None = None,
+    ) -> int:
         columns = {each.column.index: each.column for each in row_filter.inputs}
         passed, row_bytes, offsets = 0, 1, {}  # a byte in case that all columns are of no width
         for index, column in columns.items():
@@ -218,27 +259,40 @@ class CompressedReader(ColumnReader):
 
     def _decode_tiles(self, column: Column, tiles: _Listed) -> list[list[_Bytes]]:
         """The cells of a column in some tiles; of arrays their descriptors, and those of their streams."""
+        numbers = [int(tile) for tile in tiles]
+        decoded = self.kept.of(column, numbers) if self.kept is not None else {}
+        missing = tiles if not decoded else _numbers(tiles)[[tile not in decoded for tile in numbers]]
+        if len(missing):
+            decoded |= self._decode_streams(column, missing)
+        if self.kept is not None:
+            self.kept.keep(column, numbers[-1], decoded[numbers[-1]])
+        return [decoded[tile] for tile in numbers]
+
+    def _decode_streams(self, column: Column, tiles: _Listed) -> dict[int, list[_Bytes]]:
         ((values, ends),) = self._stored.read([self._cell(column)], tiles, None, "offsets")[0].values()
         streams, bounds = as_buffer(values), ends.tolist()
         codec = "GZIP_1" if column.code in "PQ" else self._codec(column)
-        number = _number_width(codec, column.code, _SHUFFLED)
-        decoded: list[list[_Bytes]] = []
-        for i, tile in enumerate(tiles):
-            rows = self._rows_of(int(tile))
+        number, width = _number_width(codec, column.code, _SHUFFLED), _decoded_width(column)
+
+        def decode(i: int) -> tuple[int, list[_Bytes]]:
+            tile = int(tiles[i])
+            rows = self._rows_of(tile)
             try:
-                cells = _decode(
-                    codec, streams[bounds[i] : bounds[i + 1]], rows * _decoded_width(column), number
-                )
+                cells = _decode(codec, streams[bounds[i] : bounds[i + 1]], rows * width, number)
             except ValueError as error:
                 raise FitsFormatError(
-                    f"column {column.name!r}, tile {int(tile)}: the {codec} stream {error}"
+                    f"column {column.name!r}, tile {tile}: the {codec} stream {error}"
                 ) from error
-            if column.code in "PQ":
-                whole = memoryview(cells)
-                decoded.append([whole[: rows * column.width], whole[rows * column.width :]])
-            else:
-                decoded.append([cells])
-        return decoded
+            if column.code not in "PQ":
+                return tile, [cells]
+            whole = memoryview(cells)
+            return tile, [whole[: rows * column.width], whole[rows * column.width :]]
+
+        workers = min(threads(), len(tiles))
+        if workers == 1 or len(tiles) * self.tiles.rows * width < _SMALL_JOB:
+            return dict(map(decode, range(len(tiles))))
+        with ThreadPoolExecutor(workers, "torchfits") as pool:
+            return dict(pool.map(decode, range(len(tiles))))
 
     # -- arrays
 

@@ -121,7 +121,10 @@ class TileLayout:
 
 @dataclass(slots=True)
 class Column:
-    """One field of a table: `code` is the TFORM letter, `repeat` its elements a row, `offset` in the row."""
+    """One field of a table: `code` is the TFORM letter, `repeat` its elements a row, `offset` in the row.
+
+    `shape` has the elements that mean something, which TDIM may tell to be the first ones.
+    """
 
     index: int
     name: str
@@ -165,7 +168,10 @@ class RowTiles:
 
 def integer(header: Header, keyword: str, low: int, high: int, default: int | None = None) -> int:
     """The integer value of `keyword`, within low..high, or FitsFormatError that says what it is instead."""
-    value = header.get(keyword, default)
+    return _within(header, keyword, header.get(keyword, default), low, high)
+
+
+def _within(header: Header, keyword: str, value: Any, low: int, high: int) -> int:
     if value is None:
         raise FitsFormatError(f"the mandatory keyword {keyword} is missing")
     if isinstance(value, bool) or not isinstance(value, int):
@@ -508,11 +514,18 @@ def table_layout(hdu: Hdu) -> TableLayout:
     cards = table_cards(header.to_bytes())
     if cards is None:
         _check_unambiguous(header)
-    bitpix, axes = integer(header, "BITPIX", -64, 64), _axes(header, "NAXIS")
+
+    def whole(keyword: str, low: int, high: int, default: int | None = None, number: int = 0) -> int:
+        full = f"{keyword}{number or ''}"
+        said = header.get(full, default) if cards is None else cards.get(number, {}).get(keyword, default)
+        return _within(header, full, said, low, high)
+
+    bitpix, axis_count = whole("BITPIX", -64, 64), whole("NAXIS", 0, 999)
+    axes = [whole("NAXIS", 0, MAX_OFFSET, number=i + 1) for i in range(axis_count)]
     if bitpix != 8 or len(axes) != 2:
         raise at_card(header, "NAXIS", f"a table has BITPIX 8 and two axes, not {bitpix} and {len(axes)}")
     row_bytes, nrows = axes
-    count = integer(header, "TFIELDS", 0, 999)
+    count = whole("TFIELDS", 0, 999)
     place = _binary_column if hdu.kind == "bintable" else _ascii_column
     table = TableLayout(nrows, row_bytes, data_size=hdu.data_size)
     offset = 0
@@ -529,11 +542,13 @@ def table_layout(hdu: Hdu) -> TableLayout:
     if hdu.kind == "bintable":
         if offset != row_bytes and count:
             raise at_card(header, "NAXIS1", f"NAXIS1 = {row_bytes}, but the columns take {offset} bytes")
-        table.heap = integer(header, "THEAP", 0, MAX_OFFSET, row_bytes * nrows)
+        table.heap = whole("THEAP", 0, MAX_OFFSET, row_bytes * nrows)
         if table.heap < row_bytes * nrows and any(c.code in "PQ" for c in table.columns):
             raise at_card(header, "THEAP", f"THEAP = {table.heap} lies within the rows")
     _unique_names(table.columns)
-    if hdu.kind == "bintable" and not hdu.compressed and not hdu.as_stored and header.get("ZTABLE") is True:
+    # with ZTABLE there are no plain cards alone
+    is_tiled = cards is None and header.get("ZTABLE") is True
+    if hdu.kind == "bintable" and not hdu.compressed and not hdu.as_stored and is_tiled:
         return _untiled(header, table)
     return table
 
@@ -660,16 +675,11 @@ def _cell_shape(column: Column, said: dict[str, Any]) -> tuple[int, ...]:
     if text is None:
         return (column.repeat,)
     dims = _dims(text)
-    if not dims or math.prod(dims) > column.repeat:
+    # elements that are left over are undefined (FITS standard 4.0, section 7.3.2)
+    size = math.prod(dims)
+    if not dims or size > column.repeat or (size == 0 and column.repeat):
         warnings.warn(
             f"TDIM{i} = {text!r} does not fit TFORM{i} = {column.tform!r}; ignored", FitsWarning, stacklevel=4
-        )
-        return (column.repeat,)
-    if math.prod(dims) < column.repeat:
-        warnings.warn(
-            f"TDIM{i} = {text!r} leaves elements of TFORM{i} = {column.tform!r} over; ignored",
-            FitsWarning,
-            stacklevel=4,
         )
         return (column.repeat,)
     return tuple(reversed(dims))

@@ -14,7 +14,7 @@ import torch
 from torchfits._tensors import Device, check_device, integers
 from torchfits.arrow import Contents, arrow_table, astropy_table, pandas_frame, polars_frame
 from torchfits.columns import ColumnReader, Nulls, Ragged, Rows, Values, dtype_of
-from torchfits.compressed_table import CompressedReader
+from torchfits.compressed_table import CompressedReader, LastTiles
 from torchfits.compression import table_header
 from torchfits.errors import FitsError, FitsUnsupported, SectionError
 from torchfits.extras import require
@@ -140,12 +140,25 @@ class TableHDU(HDU):
             >>> torchfits.open('table.fits')[1].read_table(columns=['RA'], rows=slice(0, 2))
             {'RA': tensor([10., 20.], dtype=torch.float64)}
         """
+        return self._read(None, columns, rows, device, where, nulls, ragged)
+
+    def _read(
+        self,
+        kept: LastTiles | None,
+        columns: Names,
+        rows: Numbers,
+        device: Device,
+        where: str | None,
+        nulls: Nulls,
+        ragged: Ragged,
+    ) -> Any:
+        """What `read_table` returns; an iteration keeps decoded tiles for its next piece."""
         target = check_device(device)
-        _check_options(nulls, ragged)
+        check_options(nulls, ragged)
         try:
-            reader, wanted = self._reader(), self._choose(self._table(), columns)
+            reader, wanted = self._reader(kept), self._choose(self._table(), columns)
             asked = self._rows(rows)
-            chosen: Rows = asked if where is None else reader.matching(self._filter(where), asked)
+            chosen: Rows = asked if where is None else reader.matching(self._filter(where), asked, wanted)
             values, masks = reader.read(wanted, chosen, nulls, ragged)
         except FitsError as error:
             error.locate(path=self._parent.path, hdu=self.index)
@@ -187,7 +200,7 @@ class TableHDU(HDU):
             if isinstance(number, bool) or not isinstance(number, int) or number < least:
                 raise ValueError(f"{name} is a number from {least}, not {number!r}")
         check_device(device)
-        _check_options(nulls, ragged)
+        check_options(nulls, ragged)
 
         pieces = self._pieces(columns, batch_rows, where, device, nulls, ragged)
         return pieces if prefetch == 0 else _ahead(pieces, prefetch)
@@ -203,8 +216,10 @@ class TableHDU(HDU):
     ) -> Iterator[Any]:
         """What `iter_table` gives, each piece when it is asked for."""
 
+        kept = LastTiles()
+
         def read(rows: slice | torch.Tensor) -> Any:
-            return self.read_table(columns, rows, device, nulls=nulls, ragged=ragged)
+            return self._read(kept, columns, rows, device, None, nulls, ragged)
 
         if where is None:
             for first in range(0, self.nrows, count):
@@ -363,13 +378,13 @@ class TableHDU(HDU):
             error.locate(path=self._parent.path, hdu=self.index)
             raise
 
-    def _reader(self) -> ColumnReader:
+    def _reader(self, kept: LastTiles | None = None) -> ColumnReader:
         parent, table = self._parent, self._table()
         if table.tiles is None:
             return ColumnReader(parent._opened(), self._hdu, table, self.engine, parent._mmap)
         if self.engine == "cfitsio":
             raise FitsUnsupported("cfitsio reads no tile-compressed tables in place; engine='direct' does")
-        return CompressedReader(parent._opened(), self._hdu, table, table.tiles, parent._mmap)
+        return CompressedReader(parent._opened(), self._hdu, table, table.tiles, parent._mmap, kept)
 
     def _rows(self, rows: Numbers) -> range | torch.Tensor:
         """The rows that are asked for, each of them there."""
@@ -420,7 +435,7 @@ class TableHDU(HDU):
         return str(self.index), self.name, str(self.version), kind, shape, "", " ".join(sorted(codecs))
 
 
-def _check_options(nulls: Nulls, ragged: Ragged) -> None:
+def check_options(nulls: Nulls, ragged: Ragged) -> None:
     if nulls not in (None, "nan", "mask"):
         raise ValueError(f"nulls {nulls!r}: None, 'nan' or 'mask'")
     if ragged not in ("nested", "offsets"):

@@ -615,7 +615,8 @@ static tf_outcome read_it(const job *j, const tf_source *source, int threads, in
     if (j->kind == FILTER) {
         *passed = 0;
         mark(&j->keep);
-        return tf_select_rows(source, &j->rows, j->fields, j->count, &j->filter, j->keep.start, passed, threads);
+        return tf_select_rows(source, &j->rows, j->fields, j->count, &j->filter, j->keep.start, passed, NULL,
+                              threads);
     }
     for (int i = 0; i < j->count; i++) {
         mark(&j->columns[i].to);
@@ -641,6 +642,40 @@ static void check_read(const job *j, const tf_source *source, int threads)
     int64_t passed;
     CHECK(read_it(j, source, threads, &passed).what == TF_DONE);
     check_result(j, passed);
+}
+
+/* What is collected of the rows that pass, where there is room for some more, or not for all. */
+static void check_collecting(const job *j, const uint8_t *file, const tf_source *source, int threads)
+{
+    const tf_rows *rows = &j->rows;
+    const uint64_t chance = scramble((uint64_t)j->size);
+    const int64_t before = (int64_t)(chance % 3), low = (int64_t)(chance >> 8) % rows->row_bytes;
+    tf_collection c = {.low = low, .used = before, .count = before};
+    int64_t n = before, passed = 0;
+
+    c.width = 1 + (int64_t)(chance >> 16) % (rows->row_bytes - low);
+    c.room = before + (int64_t)(chance >> 24) % (rows->count + 2);
+    c.bytes = malloc((size_t)(c.room * c.width) + 1);
+    c.order = malloc((size_t)c.room * sizeof *c.order + 1);
+    CHECK(c.bytes && c.order);
+    mark(&j->keep);
+    CHECK(tf_select_rows(source, rows, j->fields, j->count, &j->filter, j->keep.start, &passed, &c, threads).what ==
+          TF_DONE);
+    check_passed(j, passed);
+    CHECK(c.looked_at >= 0 && c.looked_at <= rows->count);
+    for (int64_t i = 0; i < c.looked_at; i++) {
+        if (!j->expected_keep[i])
+            continue;
+        CHECK(n < c.count && c.order[n] >= before && c.order[n] < c.room);
+        CHECK(memcmp(c.bytes + c.order[n++] * c.width, file + j->start + row_of(j, i) * rows->row_bytes + low,
+                     (size_t)c.width) == 0);
+    }
+    CHECK(n == c.count);
+    for (int k = 0; k < j->count; k++)
+        if (j->fields[k].count > 0 && before + passed <= c.room)
+            CHECK(c.looked_at == rows->count);
+    free(c.bytes);
+    free(c.order);
 }
 
 /* Row by row, from memory. */
@@ -736,6 +771,9 @@ static void check_everything(input *in, job *j, int is_large)
         for (int k = 0; k < 3; k++)
             for (int threads = 1; threads <= 3; threads++)
                 check_read(j, &sources[k], threads);
+        for (int k = 0; k < 3 && j->kind == FILTER && !j->rows.list && j->rows.step * j->rows.row_bytes <= TF_GAP; k++)
+            for (int threads = 1; threads <= 3; threads += 2)
+                check_collecting(j, bytes, &sources[k], threads);
         if (j->kind == ROWS)
             check_put_row(j, bytes);
     }

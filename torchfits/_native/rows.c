@@ -433,6 +433,11 @@ tf_outcome tf_read_rows(const tf_source *source, const tf_rows *rows, const tf_f
 
 /* ---------------------------------------------------------------------------- past a filter */
 
+/* The rows of a piece that pass, where they are collected. */
+typedef struct {
+    int64_t place, count;
+} collected;
+
 typedef struct {
     job rows;
     const tf_filter *filter;
@@ -442,7 +447,42 @@ typedef struct {
     int64_t bytes; /* of the columns of a block and of the filter's scratch, which follows them */
     uint8_t *keep;
     int64_t *passed;
+    tf_collection *collection; /* or NULL */
+    collected *pieces;
 } selection;
+
+/* While a block of rows is in memory, what is collected of those that pass. */
+static void collect(const tf_reader *r, const selection *s, int64_t piece, int64_t first, int64_t count)
+{
+    const tf_rows *rows = s->rows.rows;
+    const int64_t stride = rows->step * rows->row_bytes, begin = (rows->first + first * rows->step) * rows->row_bytes;
+    tf_collection *c = s->collection;
+    int64_t at[BLOCK_ROWS];
+    row_block block = {.bytes = r->buffer, .at = at, .origin = s->rows.plan.groups[0].low};
+
+    if (r->source->bytes) {
+        block.bytes = r->source->bytes + rows->start + begin;
+        block.origin = 0;
+    }
+    block.count = tf_passed_rows(s->keep + first, count, count, at);
+    for (int64_t i = 0; i < block.count; i++)
+        at[i] *= stride;
+    const int64_t place = __atomic_fetch_add(&c->used, block.count, __ATOMIC_RELAXED);
+    s->pieces[piece] = (collected){place, block.count};
+    if (place + block.count <= c->room)
+        take_cells(&block, 0, block.count, c->low, c->width, c->bytes + place * c->width);
+}
+
+/* The order of what was collected, as far as there was room for all that passed. */
+static void put_in_order(const selection *s, int64_t pieces)
+{
+    tf_collection *c = s->collection;
+    for (int64_t i = 0; i < pieces && s->pieces[i].place + s->pieces[i].count <= c->room; i++) {
+        for (int64_t k = 0; k < s->pieces[i].count; k++)
+            c->order[c->count++] = s->pieces[i].place + k;
+        c->looked_at = least((i + 1) * s->rows.at_once, s->rows.rows->count);
+    }
+}
 
 static void select_piece(tf_reader *r, const void *argument, int64_t piece)
 {
@@ -470,22 +510,43 @@ static void select_piece(tf_reader *r, const void *argument, int64_t piece)
     tf_filter_run(s->filter, values, nulls, count, memory + s->bytes, s->keep + first);
     for (int64_t i = 0; i < count; i++)
         passed += s->keep[first + i];
+    if (s->collection)
+        collect(r, s, piece, first, count);
     __atomic_fetch_add(s->passed, passed, __ATOMIC_RELAXED);
 }
 
+/* Has blocks read with what is collected of their rows; 0, or -1 where there is no memory. */
+static int make_pieces(selection *s, int64_t pieces)
+{
+    tf_collection *c = s->collection;
+    group *all = &s->rows.plan.groups[0];
+    all->low = least(all->low, c->low);
+    all->high = greatest(all->high, c->low + c->width);
+    s->pieces = malloc((size_t)pieces * sizeof *s->pieces);
+    return s->pieces ? 0 : -1;
+}
+
 tf_outcome tf_select_rows(const tf_source *source, const tf_rows *rows, const tf_field *fields, int count,
-                          const tf_filter *filter, uint8_t *keep, int64_t *passed, int threads)
+                          const tf_filter *filter, uint8_t *keep, int64_t *passed, tf_collection *collection,
+                          int threads)
 {
     tf_outcome outcome = {TF_MEMORY, 0, 0};
     selection s = {.rows.rows = rows, .filter = filter, .fields = fields, .count = count, .keep = keep, .passed = passed};
     placing *where = malloc((size_t)(count + 1) * sizeof *where);
     int64_t row = 0, stored = 0;
 
+    if (collection)
+        collection->looked_at = 0;
     for (int i = 0; i < count; i++) {
         row += tf_column_width(&fields[i]) + fields[i].count;
         stored += tf_field_width(&fields[i]);
     }
     s.rows.at_once = greatest(least(BLOCK_BYTES / 4 / greatest(row, 1), BLOCK_ROWS), 1);
+    if (collection) {
+        /* blocks that one buffer holds */
+        s.rows.at_once = least(s.rows.at_once, TF_BUFFER / (rows->step * rows->row_bytes));
+        stored = rows->row_bytes;
+    }
     for (int i = 0; where && i < count; i++) {
         /* each begins at a multiple of 16 */
         where[i].values = s.bytes;
@@ -494,12 +555,17 @@ tf_outcome tf_select_rows(const tf_source *source, const tf_rows *rows, const tf
         s.bytes += (s.rows.at_once * fields[i].count + 15) / 16 * 16;
     }
     s.where = where;
+    const int64_t pieces = rows->count > 0 ? (rows->count - 1) / s.rows.at_once + 1 : 0;
     if (where && make_plan(&s.rows.plan, fields, where, count) == 0) {
         if (rows->count < TF_SMALL_JOB / greatest(stored, 1))
             threads = 1;
-        outcome = (tf_outcome){TF_DONE, 0, 0};
-        if (rows->count > 0)
-            outcome = tf_read_pieces(source, NULL, select_piece, &s, (rows->count - 1) / s.rows.at_once + 1, threads);
+        /* a filter that takes nothing of the rows reads none */
+        s.collection = pieces > 0 && s.rows.plan.count == 1 ? collection : NULL;
+        if (!s.collection || make_pieces(&s, pieces) == 0)
+            outcome = tf_read_pieces(source, NULL, select_piece, &s, pieces, threads);
+        if (s.collection && outcome.what == TF_DONE)
+            put_in_order(&s, pieces);
+        free(s.pieces);
         forget(&s.rows.plan);
     }
     free(where);

@@ -46,10 +46,22 @@ void tf_put_row(const uint8_t *row, const tf_field *fields, int count, int64_t p
 /* The fields of the asked rows to their columns, in the order in which the rows are asked for. */
 tf_outcome tf_read_rows(const tf_source *source, const tf_rows *rows, const tf_field *fields, int count, int threads);
 
+/* Bytes [low, low + width) of rows that pass a filter, taken while the filter has them in the cache. */
+typedef struct {
+    int64_t low, width;
+    uint8_t *bytes; /* of `room` rows, as threads find them; `used` are taken */
+    int64_t room, used;
+    int64_t *order;    /* `count` of these, one after the other as the rows are asked for */
+    int64_t count;
+    int64_t looked_at; /* so many of the asked rows had room for all that pass */
+} tf_collection;
+
 /* keep[i] = 1 for each of the asked rows that passes, else 0. The fields are what the filter takes; their `to` is not
- * used, and `nulls` only tells whether they have any. Adds to `passed` how many pass. */
+ * used, and `nulls` only tells whether they have any. Adds to `passed` how many pass. What is in the collection, unless
+ * it is NULL, stays there; it takes a range of rows, with at most TF_GAP bytes from one to the next. */
 tf_outcome tf_select_rows(const tf_source *source, const tf_rows *rows, const tf_field *fields, int count,
-                          const tf_filter *filter, uint8_t *keep, int64_t *passed, int threads);
+                          const tf_filter *filter, uint8_t *keep, int64_t *passed, tf_collection *collection,
+                          int threads);
 /* The numbers, counted from 0, of those of n rows that pass, `most` of them at most; how many there are of these. */
 int64_t tf_passed_rows(const uint8_t *keep, int64_t n, int64_t most, int64_t *passed);
 
