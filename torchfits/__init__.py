@@ -30,10 +30,12 @@ from torchfits.image import ImageHDU
 from torchfits.table import ColumnInfo, TableHDU
 from torchfits.text import strings
 from torchfits.versions import versions
+from torchfits.wcs import WCS
 from torchfits.writer import writeto
 
 __all__ = [
     "HDU",
+    "WCS",
     "Card",
     "ColumnInfo",
     "FilterError",

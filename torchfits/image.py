@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Literal, cast
 
 import torch
@@ -45,10 +45,15 @@ from torchfits.hdu import HDU
 from torchfits.header import Header
 from torchfits.layout import ImageLayout, Section, TileLayout, axes_of, resolve_section, split_ranges
 from torchfits.tiles import tiling_of
+from torchfits.wcs import WCS
 
 
 class ImageHDU(HDU):
     """An image, plain or tile-compressed: an N-dimensional array of numbers."""
+
+    @cached_property
+    def _known_wcs(self) -> dict[str, WCS]:
+        return {}
 
     def _tiles(self) -> TileLayout | None:
         found = self._layout()
@@ -104,6 +109,24 @@ class ImageHDU(HDU):
         """A copy of the header; of a tile-compressed image, the header of the image it stands for."""
         header = super().read_header()
         return self._stood_for(header, compression.image_header) if self._hdu.compressed else header
+
+    @property
+    def wcs(self) -> WCS:
+        """The primary world coordinates of the image; errors as `WCS` raises them. Others: `wcs_of`."""
+        return self.wcs_of("")
+
+    def wcs_of(self, key: str) -> WCS:
+        """The world coordinates that the letter `key` names; '' for the primary ones."""
+        known = self._known_wcs.get(key)
+        if known is None:
+            try:
+                known = WCS(self.read_header(), key=key, hdus=self._parent)
+            except FitsError as error:
+                error.locate(path=self._parent.path, hdu=self.index)
+                raise
+            # setdefault: two threads that ask at once get the same object
+            known = self._known_wcs.setdefault(key, known)
+        return known
 
     def __getitem__(self, section: Section) -> torch.Tensor:
         return self.read(section)

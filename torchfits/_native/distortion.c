@@ -1,0 +1,274 @@
+#include "distortion.h"
+
+#include <math.h>
+#include <string.h>
+
+#define MOST_STEPS 40
+/* Newton's steps square what is left: after one shorter than this, in pixels, what is left is below 1e-10 */
+#define LAST_SMOOTH_STEP 1e-6
+/* from one cell of a table to the next the slope jumps, and nothing is squared */
+#define LAST_STEP 1e-10
+
+/* A value and its derivatives by the two coordinates. */
+typedef struct {
+    double f, du, dv;
+} slope;
+
+static double polynomial(const tf_polynomial *p, double u, double v)
+{
+    const int n = p->order;
+    double f = 0;
+    for (int i = n; i >= 0; i--) {
+        const double *row = p->c + i * (n + 1);
+        double q = 0;
+        for (int j = n - i; j >= 0; j--)
+            q = q * v + row[j];
+        f = f * u + q;
+    }
+    return f;
+}
+
+static slope polynomial_slope(const tf_polynomial *p, double u, double v)
+{
+    const int n = p->order;
+    slope s = {0, 0, 0};
+    for (int i = n; i >= 0; i--) {
+        const double *row = p->c + i * (n + 1);
+        double q = 0, dq = 0;
+        for (int j = n - i; j >= 0; j--) {
+            dq = dq * v + q;
+            q = q * v + row[j];
+        }
+        s.du = s.du * u + s.f;
+        s.f = s.f * u + q;
+        s.dv = s.dv * u + dq;
+    }
+    return s;
+}
+
+/* ---------------------------------------------------------------------------- tables */
+
+/* The cell of a coordinate: its first element, and how far into it; coordinates outside are those of the edge. */
+static int cell(const tf_lookup *t, int axis, double pixel, double *inside, double *per_pixel)
+{
+    const int last = (axis == 0 ? t->columns : t->rows) - 1;
+    double at = (pixel - t->crval[axis]) / t->cdelt[axis] + t->crpix[axis] - 1;
+    *per_pixel = 1 / t->cdelt[axis];
+    if (!(at > 0)) {
+        at = 0;
+        *per_pixel = 0;
+    } else if (at >= last) {
+        at = last;
+        *per_pixel = 0;
+    }
+    const int first = at < last ? (int)at : last;
+    *inside = at - first;
+    return first;
+}
+
+/* The correction at (x, y), linear between the elements around. */
+static slope lookup(const tf_lookup *t, double x, double y)
+{
+    double fx, fy, per_x, per_y;
+    const int i = cell(t, 0, x, &fx, &per_x), j = cell(t, 1, y, &fy, &per_y);
+    const int right = i + 1 < t->columns ? 1 : 0;
+    const ptrdiff_t up = j + 1 < t->rows ? t->columns : 0;
+    const double *e = t->table + (ptrdiff_t)j * t->columns + i;
+    const double low = e[0] * (1 - fx) + e[right] * fx, high = e[up] * (1 - fx) + e[up + right] * fx;
+    const double gap_low = e[right] - e[0], gap_high = e[up + right] - e[up];
+    /* a point that is none has no correction either */
+    const double nan = isnan(x) || isnan(y) ? NAN : 0;
+    return (slope){low * (1 - fy) + high * fy + nan, (gap_low * (1 - fy) + gap_high * fy) * per_x, (high - low) * per_y};
+}
+
+/* ---------------------------------------------------------------------------- pixels */
+
+static void move_by_tables(const tf_lookup *const tables[2], double x, double y, double *to_x, double *to_y)
+{
+    if (tables[0])
+        *to_x += lookup(tables[0], x, y).f;
+    if (tables[1])
+        *to_y += lookup(tables[1], x, y).f;
+}
+
+void tf_distort(const tf_distortion *d, double *points, size_t n, size_t stride)
+{
+    for (double *p = points; n-- > 0; p += stride) {
+        double x = p[0], y = p[1];
+        move_by_tables(d->d2im, p[0], p[1], &x, &y);
+        p[0] = x;
+        p[1] = y;
+        if (d->sip) {
+            const double u = x - d->sip->crpix[0], v = y - d->sip->crpix[1];
+            p[0] += polynomial(&d->sip->forward[0], u, v);
+            p[1] += polynomial(&d->sip->forward[1], u, v);
+        }
+        move_by_tables(d->cpdis, x, y, &p[0], &p[1]);
+    }
+}
+
+/* A mapping of the plane at a point: where it goes, and by which matrix. */
+typedef struct {
+    double x, y, xx, xy, yx, yy;
+} mapping;
+
+static void add_slopes(mapping *m, slope x, slope y)
+{
+    m->x += x.f;
+    m->xx += x.du;
+    m->xy += x.dv;
+    m->y += y.f;
+    m->yx += y.du;
+    m->yy += y.dv;
+}
+
+static mapping by_tables(const tf_lookup *const tables[2], double x, double y)
+{
+    const slope none = {0, 0, 0};
+    mapping m = {x, y, 1, 0, 0, 1};
+    add_slopes(&m, tables[0] ? lookup(tables[0], x, y) : none, tables[1] ? lookup(tables[1], x, y) : none);
+    return m;
+}
+
+static mapping distorted(const tf_distortion *d, double x, double y)
+{
+    const mapping first = by_tables(d->d2im, x, y);
+    mapping m = by_tables(d->cpdis, first.x, first.y);
+    if (d->sip) {
+        const double u = first.x - d->sip->crpix[0], v = first.y - d->sip->crpix[1];
+        add_slopes(&m, polynomial_slope(&d->sip->forward[0], u, v), polynomial_slope(&d->sip->forward[1], u, v));
+    }
+    return (mapping){
+        m.x,
+        m.y,
+        m.xx * first.xx + m.xy * first.yx,
+        m.xx * first.xy + m.xy * first.yy,
+        m.yx * first.xx + m.yy * first.yx,
+        m.yx * first.xy + m.yy * first.yy,
+    };
+}
+
+/* Takes (x, y) by one of Newton's steps nearer to the point that m brings to (to_x, to_y); the length of the step. */
+static double newton(const mapping *m, double to_x, double to_y, double *x, double *y)
+{
+    const double rx = m->x - to_x, ry = m->y - to_y;
+    const double one_by = 1 / (m->xx * m->yy - m->xy * m->yx);
+    const double dx = (m->yy * rx - m->xy * ry) * one_by, dy = (m->xx * ry - m->yx * rx) * one_by;
+    *x -= dx;
+    *y -= dy;
+    return fabs(dx) + fabs(dy);
+}
+
+/* Finds from (*x, *y) what is distorted to (to_x, to_y); 0 where that does not come to an end. */
+static int undistorted(const tf_distortion *d, double last_step, double to_x, double to_y, double *x, double *y)
+{
+    for (int i = 0; i < MOST_STEPS; i++) {
+        const mapping m = distorted(d, *x, *y);
+        const double step = newton(&m, to_x, to_y, x, y);
+        if (step < last_step + 4e-16 * (fabs(*x) + fabs(*y)))
+            return 1;
+        if (!isfinite(step))
+            return 0;
+    }
+    return 0;
+}
+
+void tf_undistort(const tf_distortion *d, double *points, size_t n, size_t stride)
+{
+    const int tables = d->d2im[0] || d->d2im[1] || d->cpdis[0] || d->cpdis[1];
+    const double last_step = tables ? LAST_STEP : LAST_SMOOTH_STEP;
+    const tf_sip *sip = d->sip;
+    for (double *p = points; n-- > 0; p += stride) {
+        const double to_x = p[0], to_y = p[1];
+        if (undistorted(d, last_step, to_x, to_y, &p[0], &p[1]))
+            continue;
+        if (sip && sip->inverse[0].order >= 0) { /* where Newton goes astray, the guess may be near enough */
+            const double u = to_x - sip->crpix[0], v = to_y - sip->crpix[1];
+            p[0] = to_x + polynomial(&sip->inverse[0], u, v);
+            p[1] = to_y + polynomial(&sip->inverse[1], u, v);
+            if (undistorted(d, last_step, to_x, to_y, &p[0], &p[1]))
+                continue;
+        }
+        p[0] = p[1] = NAN;
+    }
+}
+
+/* ---------------------------------------------------------------------------- TPV */
+
+void tf_tpv_set(tf_tpv *tpv, const double pv[2][TF_TPV_TERMS])
+{
+    const int side = TF_TPV_ORDER + 1;
+    memset(tpv, 0, sizeof *tpv);
+    /* of each degree x^d, x^(d-1) y, ..., y^d, and r^d where d is odd; for the second axis y comes first */
+    for (int axis = 0; axis < 2; axis++) {
+        int m = 0;
+        for (int degree = 0; degree <= TF_TPV_ORDER; degree++) {
+            for (int j = 0; j <= degree; j++, m++) {
+                const int i = degree - j;
+                tpv->c[axis][axis ? j * side + i : i * side + j] = pv[axis][m];
+                if (pv[axis][m] != 0)
+                    tpv->order = degree > tpv->order ? degree : tpv->order;
+            }
+            if (degree % 2) {
+                tpv->radial[axis][degree / 2] = pv[axis][m];
+                tpv->has_radial |= pv[axis][m] != 0;
+                m++;
+            }
+        }
+    }
+}
+
+/* The polynomial of one axis; rows stay as long as TF_TPV_ORDER makes them. */
+static slope tpv_slope(const tf_tpv *tpv, int axis, double x, double y)
+{
+    const int n = tpv->order;
+    slope s = {0, 0, 0};
+    for (int i = n; i >= 0; i--) {
+        const double *row = tpv->c[axis] + i * (TF_TPV_ORDER + 1);
+        double q = 0, dq = 0;
+        for (int j = n - i; j >= 0; j--) {
+            dq = dq * y + q;
+            q = q * y + row[j];
+        }
+        s.du = s.du * x + s.f;
+        s.f = s.f * x + q;
+        s.dv = s.dv * x + dq;
+    }
+    if (tpv->has_radial) {
+        const double *k = tpv->radial[axis], rr = x * x + y * y, r = sqrt(rr);
+        s.f += r * (k[0] + rr * (k[1] + rr * (k[2] + rr * k[3])));
+        /* by r, divided by r; at the centre the cone of k[0] has no slope */
+        const double by_r = (r > 0 ? k[0] / r : 0) + r * (3 * k[1] + rr * (5 * k[2] + rr * 7 * k[3]));
+        s.du += by_r * x;
+        s.dv += by_r * y;
+    }
+    return s;
+}
+
+void tf_tpv_apply(const tf_tpv *tpv, double *x, double *y, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const double to_x = tpv_slope(tpv, 0, x[i], y[i]).f;
+        y[i] = tpv_slope(tpv, 1, x[i], y[i]).f;
+        x[i] = to_x;
+    }
+}
+
+void tf_tpv_undo(const tf_tpv *tpv, double *x, double *y, size_t n)
+{
+    /* degrees, where pixels are small; with a term in r slopes jump at the centre */
+    const double last_step = tpv->has_radial ? 1e-14 : 1e-9;
+    for (size_t i = 0; i < n; i++) {
+        double step = NAN, at_x = x[i], at_y = y[i];
+        for (int k = 0; k < MOST_STEPS; k++) {
+            const slope sx = tpv_slope(tpv, 0, at_x, at_y), sy = tpv_slope(tpv, 1, at_x, at_y);
+            const mapping m = {sx.f, sy.f, sx.du, sx.dv, sy.du, sy.dv};
+            step = newton(&m, x[i], y[i], &at_x, &at_y);
+            if (!(step >= last_step + 4e-16 * (fabs(at_x) + fabs(at_y))))
+                break;
+        }
+        const int found = step < last_step + 4e-16 * (fabs(at_x) + fabs(at_y));
+        x[i] = found ? at_x : NAN;
+        y[i] = found ? at_y : NAN;
+    }
+}
