@@ -173,24 +173,126 @@ static int undistorted(const tf_distortion *d, double last_step, double to_x, do
     return 0;
 }
 
-void tf_undistort(const tf_distortion *d, double *points, size_t n, size_t stride)
+/* One point; where Newton goes astray, the guess may be near enough. */
+static void undistort_one(const tf_distortion *d, double *p)
 {
     const int tables = d->d2im[0] || d->d2im[1] || d->cpdis[0] || d->cpdis[1];
     const double last_step = tables ? LAST_STEP : LAST_SMOOTH_STEP;
+    const double to_x = p[0], to_y = p[1];
     const tf_sip *sip = d->sip;
-    for (double *p = points; n-- > 0; p += stride) {
-        const double to_x = p[0], to_y = p[1];
+    if (undistorted(d, last_step, to_x, to_y, &p[0], &p[1]))
+        return;
+    if (sip && sip->inverse[0].order >= 0) {
+        const double u = to_x - sip->crpix[0], v = to_y - sip->crpix[1];
+        p[0] = to_x + polynomial(&sip->inverse[0], u, v);
+        p[1] = to_y + polynomial(&sip->inverse[1], u, v);
         if (undistorted(d, last_step, to_x, to_y, &p[0], &p[1]))
-            continue;
-        if (sip && sip->inverse[0].order >= 0) { /* where Newton goes astray, the guess may be near enough */
-            const double u = to_x - sip->crpix[0], v = to_y - sip->crpix[1];
-            p[0] = to_x + polynomial(&sip->inverse[0], u, v);
-            p[1] = to_y + polynomial(&sip->inverse[1], u, v);
-            if (undistorted(d, last_step, to_x, to_y, &p[0], &p[1]))
-                continue;
-        }
-        p[0] = p[1] = NAN;
+            return;
     }
+    p[0] = p[1] = NAN;
+}
+
+/* ---------------------------------------------------------------------------- two points at once */
+
+#define LANES 2
+
+typedef double lanes __attribute__((vector_size(8 * LANES)));
+
+static inline void lanes_polynomial(const tf_polynomial *p, const lanes *u, const lanes *v, lanes *f)
+{
+    const int n = p->order;
+    lanes sum = {0};
+    for (int i = n; i >= 0; i--) {
+        const double *row = p->c + i * (n + 1);
+        lanes q = {0};
+        for (int j = n - i; j >= 0; j--)
+            q = q * *v + row[j];
+        sum = sum * *u + q;
+    }
+    *f = sum;
+}
+
+static inline void lanes_slope(const tf_polynomial *p, const lanes *u, const lanes *v, lanes *du, lanes *dv)
+{
+    const int n = p->order;
+    lanes f = {0}, by_u = {0}, by_v = {0};
+    for (int i = n; i >= 0; i--) {
+        const double *row = p->c + i * (n + 1);
+        lanes q = {0}, dq = {0};
+        for (int j = n - i; j >= 0; j--) {
+            dq = dq * *v + q;
+            q = q * *v + row[j];
+        }
+        by_u = by_u * *u + f;
+        f = f * *u + q;
+        by_v = by_v * *u + dq;
+    }
+    *du = by_u;
+    *dv = by_v;
+}
+
+/* SIP undone for two points: the slopes at the beginning serve all steps, which is enough for what telescopes do.
+ * u and v are offsets from CRPIX; 0 where it is not enough, for one of the points. */
+static int lanes_undistorted(const tf_sip *sip, const lanes *to_u, const lanes *to_v, lanes *u, lanes *v)
+{
+    lanes xx, xy, yx, yy, f, g;
+    *u = *to_u;
+    *v = *to_v;
+    lanes_slope(&sip->forward[0], u, v, &xx, &xy);
+    lanes_slope(&sip->forward[1], u, v, &yx, &yy);
+    xx += 1;
+    yy += 1;
+    const lanes one_by = 1 / (xx * yy - xy * yx);
+    double before[LANES] = {0};
+    for (int i = 0; i < 6; i++) {
+        lanes_polynomial(&sip->forward[0], u, v, &f);
+        lanes_polynomial(&sip->forward[1], u, v, &g);
+        const lanes ru = *u + f - *to_u, rv = *v + g - *to_v;
+        const lanes step_u = (yy * ru - xy * rv) * one_by, step_v = (xx * rv - yx * ru) * one_by;
+        *u -= step_u;
+        *v -= step_v;
+        int done = 1;
+        for (int k = 0; k < LANES; k++) {
+            const double step = fabs(step_u[k]) + fabs(step_v[k]);
+            /* steps become shorter by a factor, and so does what is left */
+            done &= step < 1e-11 || (step * step < 1e-11 * before[k] && step < 1e-2 * before[k]);
+            before[k] = step;
+        }
+        if (done)
+            return 1;
+    }
+    return 0;
+}
+
+/* SIP alone, which is what most distorted images have. */
+static void undistort_pair(const tf_distortion *d, double *points, size_t stride)
+{
+    const tf_sip *sip = d->sip;
+    lanes to_u, to_v, u, v;
+    for (size_t k = 0; k < LANES; k++) {
+        to_u[k] = points[k * stride] - sip->crpix[0];
+        to_v[k] = points[k * stride + 1] - sip->crpix[1];
+    }
+    const int done = lanes_undistorted(sip, &to_u, &to_v, &u, &v);
+    for (size_t k = 0; k < LANES; k++) {
+        double *p = points + k * stride;
+        if (done) {
+            p[0] = u[k] + sip->crpix[0];
+            p[1] = v[k] + sip->crpix[1];
+        } else {
+            undistort_one(d, p);
+        }
+    }
+}
+
+void tf_undistort(const tf_distortion *d, double *points, size_t n, size_t stride)
+{
+    const int tables = d->d2im[0] || d->d2im[1] || d->cpdis[0] || d->cpdis[1];
+    if (!tables && d->sip)
+        for (; n >= LANES; n -= LANES, points += LANES * stride)
+            undistort_pair(d, points, stride);
+    for (; n > 0; n--, points += stride)
+        undistort_one(d, points);
 }
 
 /* ---------------------------------------------------------------------------- TPV */
