@@ -10,7 +10,11 @@ class Description:
     def give(self, i: int, shape: Sequence[int], address: int) -> None: ...
     def finish(self) -> None: ...
     def set_sip(
-        self, crpix: Sequence[float], polynomials: Sequence[tuple[int, int]], kept: object
+        self,
+        crpix: Sequence[float],
+        forward: tuple[int, int, int],
+        inverse: tuple[int, int, int] | None,
+        kept: object,
     ) -> None: ...
     def set_lookup(
         self,

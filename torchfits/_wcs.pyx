@@ -64,13 +64,13 @@ cdef extern from "_native/distortion.h" nogil:
     enum:
         TF_POLYNOMIAL_ORDER
         TF_TPV_TERMS
-    ctypedef struct tf_polynomial:
+    ctypedef struct tf_polynomials:
         int order
-        const double *c
+        const double *c[2]
     ctypedef struct tf_sip:
         double crpix[2]
-        tf_polynomial forward[2]
-        tf_polynomial inverse[2]
+        tf_polynomials forward
+        tf_polynomials inverse
     ctypedef struct tf_lookup:
         int columns
         int rows
@@ -221,17 +221,18 @@ cdef class Description:
 
     # -- distortions; what is given stays where it is
 
-    def set_sip(self, crpix, polynomials, kept) -> None:
-        """SIP: (order, address of (order + 1)^2 doubles) of A, B, AP, BP; order -1 where there is none."""
+    def set_sip(self, crpix, forward, inverse, kept) -> None:
+        """SIP: (order, addresses of (order + 1)^2 doubles for x and y); inverse None where there is none."""
         cdef int i
         cdef uintptr_t address
+        self.sip.inverse.order = -1
         for i in range(2):
             self.sip.crpix[i] = crpix[i]
-        for i, (order, where) in enumerate(polynomials):
-            address = where
-            polynomial = &self.sip.forward[i] if i < 2 else &self.sip.inverse[i - 2]
-            polynomial.order = order
-            polynomial.c = <const double *>address
+            self.sip.forward.order, address = forward[0], forward[1 + i]
+            self.sip.forward.c[i] = <const double *>address
+            if inverse is not None:
+                self.sip.inverse.order, address = inverse[0], inverse[1 + i]
+                self.sip.inverse.c[i] = <const double *>address
         self.kept.append(kept)
         self.distortion.sip = &self.sip
         self.way.distortion = &self.distortion

@@ -176,11 +176,18 @@ def _polynomial(header: Header, name: str, order: int) -> torch.Tensor:
 
 
 def _give_sip(description: Description, sip: Sip) -> None:
-    polynomials = [
-        (-1, 0) if each is None else (len(each) - 1, address(each)[0])
-        for each in (sip.a, sip.b, sip.ap, sip.bp)
-    ]
-    description.set_sip(sip.crpix.tolist(), polynomials, sip)
+    kept: list[torch.Tensor] = []
+
+    def both(a: torch.Tensor, b: torch.Tensor) -> tuple[int, int, int]:
+        """The order and the addresses of two polynomials, as large as the larger."""
+        side = max(len(a), len(b))
+        pair = [torch.nn.functional.pad(each, (0, side - len(each)) * 2).contiguous() for each in (a, b)]
+        kept.extend(pair)
+        return side - 1, address(pair[0])[0], address(pair[1])[0]
+
+    assert sip.a is not None and sip.b is not None
+    inverse = None if sip.ap is None or sip.bp is None else both(sip.ap, sip.bp)
+    description.set_sip(sip.crpix.tolist(), both(sip.a, sip.b), inverse, kept)
 
 
 # ---------------------------------------------------------------------------- lookup tables

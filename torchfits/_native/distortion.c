@@ -14,26 +14,30 @@ typedef struct {
     double f, du, dv;
 } slope;
 
-static double polynomial(const tf_polynomial *p, double u, double v)
+/* Both polynomials at (u, v). */
+static inline void polynomials(const tf_polynomials *p, double u, double v, double *f, double *g)
 {
     const int n = p->order;
-    double f = 0;
+    double sum[2] = {0, 0};
     for (int i = n; i >= 0; i--) {
-        const double *row = p->c + i * (n + 1);
-        double q = 0;
-        for (int j = n - i; j >= 0; j--)
-            q = q * v + row[j];
-        f = f * u + q;
+        const double *a = p->c[0] + i * (n + 1), *b = p->c[1] + i * (n + 1);
+        double qa = 0, qb = 0;
+        for (int j = n - i; j >= 0; j--) {
+            qa = qa * v + a[j];
+            qb = qb * v + b[j];
+        }
+        sum[0] = sum[0] * u + qa;
+        sum[1] = sum[1] * u + qb;
     }
-    return f;
+    *f = sum[0];
+    *g = sum[1];
 }
 
-static slope polynomial_slope(const tf_polynomial *p, double u, double v)
+static slope polynomial_slope(int n, const double *c, double u, double v)
 {
-    const int n = p->order;
     slope s = {0, 0, 0};
     for (int i = n; i >= 0; i--) {
-        const double *row = p->c + i * (n + 1);
+        const double *row = c + i * (n + 1);
         double q = 0, dq = 0;
         for (int j = n - i; j >= 0; j--) {
             dq = dq * v + q;
@@ -99,9 +103,10 @@ void tf_distort(const tf_distortion *d, double *points, size_t n, size_t stride)
         p[0] = x;
         p[1] = y;
         if (d->sip) {
-            const double u = x - d->sip->crpix[0], v = y - d->sip->crpix[1];
-            p[0] += polynomial(&d->sip->forward[0], u, v);
-            p[1] += polynomial(&d->sip->forward[1], u, v);
+            double f, g;
+            polynomials(&d->sip->forward, x - d->sip->crpix[0], y - d->sip->crpix[1], &f, &g);
+            p[0] += f;
+            p[1] += g;
         }
         move_by_tables(d->cpdis, x, y, &p[0], &p[1]);
     }
@@ -135,8 +140,9 @@ static mapping distorted(const tf_distortion *d, double x, double y)
     const mapping first = by_tables(d->d2im, x, y);
     mapping m = by_tables(d->cpdis, first.x, first.y);
     if (d->sip) {
+        const tf_polynomials *p = &d->sip->forward;
         const double u = first.x - d->sip->crpix[0], v = first.y - d->sip->crpix[1];
-        add_slopes(&m, polynomial_slope(&d->sip->forward[0], u, v), polynomial_slope(&d->sip->forward[1], u, v));
+        add_slopes(&m, polynomial_slope(p->order, p->c[0], u, v), polynomial_slope(p->order, p->c[1], u, v));
     }
     return (mapping){
         m.x,
@@ -182,10 +188,11 @@ static void undistort_one(const tf_distortion *d, double *p)
     const tf_sip *sip = d->sip;
     if (undistorted(d, last_step, to_x, to_y, &p[0], &p[1]))
         return;
-    if (sip && sip->inverse[0].order >= 0) {
-        const double u = to_x - sip->crpix[0], v = to_y - sip->crpix[1];
-        p[0] = to_x + polynomial(&sip->inverse[0], u, v);
-        p[1] = to_y + polynomial(&sip->inverse[1], u, v);
+    if (sip && sip->inverse.order >= 0) {
+        double f, g;
+        polynomials(&sip->inverse, to_x - sip->crpix[0], to_y - sip->crpix[1], &f, &g);
+        p[0] = to_x + f;
+        p[1] = to_y + g;
         if (undistorted(d, last_step, to_x, to_y, &p[0], &p[1]))
             return;
     }
@@ -198,55 +205,62 @@ static void undistort_one(const tf_distortion *d, double *p)
 
 typedef double lanes __attribute__((vector_size(8 * LANES)));
 
-static inline void lanes_polynomial(const tf_polynomial *p, const lanes *u, const lanes *v, lanes *f)
+static inline void lanes_polynomials(const tf_polynomials *p, const lanes *u, const lanes *v, lanes *f, lanes *g)
 {
     const int n = p->order;
-    lanes sum = {0};
+    lanes sum_a = {0}, sum_b = {0};
     for (int i = n; i >= 0; i--) {
-        const double *row = p->c + i * (n + 1);
-        lanes q = {0};
-        for (int j = n - i; j >= 0; j--)
-            q = q * *v + row[j];
-        sum = sum * *u + q;
+        const double *a = p->c[0] + i * (n + 1), *b = p->c[1] + i * (n + 1);
+        lanes qa = {0}, qb = {0};
+        for (int j = n - i; j >= 0; j--) {
+            qa = qa * *v + a[j];
+            qb = qb * *v + b[j];
+        }
+        sum_a = sum_a * *u + qa;
+        sum_b = sum_b * *u + qb;
     }
-    *f = sum;
+    *f = sum_a;
+    *g = sum_b;
 }
 
-static inline void lanes_slope(const tf_polynomial *p, const lanes *u, const lanes *v, lanes *du, lanes *dv)
+static inline void lanes_slope(int n, const double *c, const lanes *u, const lanes *v, lanes *f, lanes *du, lanes *dv)
 {
-    const int n = p->order;
-    lanes f = {0}, by_u = {0}, by_v = {0};
+    lanes sum = {0}, by_u = {0}, by_v = {0};
     for (int i = n; i >= 0; i--) {
-        const double *row = p->c + i * (n + 1);
+        const double *row = c + i * (n + 1);
         lanes q = {0}, dq = {0};
         for (int j = n - i; j >= 0; j--) {
             dq = dq * *v + q;
             q = q * *v + row[j];
         }
-        by_u = by_u * *u + f;
-        f = f * *u + q;
+        by_u = by_u * *u + sum;
+        sum = sum * *u + q;
         by_v = by_v * *u + dq;
     }
+    *f = sum;
     *du = by_u;
     *dv = by_v;
 }
+
+#define MOST_QUICK_STEPS 6
 
 /* SIP undone for two points: the slopes at the beginning serve all steps, which is enough for what telescopes do.
  * u and v are offsets from CRPIX; 0 where it is not enough, for one of the points. */
 static int lanes_undistorted(const tf_sip *sip, const lanes *to_u, const lanes *to_v, lanes *u, lanes *v)
 {
+    const tf_polynomials *p = &sip->forward;
     lanes xx, xy, yx, yy, f, g;
     *u = *to_u;
     *v = *to_v;
-    lanes_slope(&sip->forward[0], u, v, &xx, &xy);
-    lanes_slope(&sip->forward[1], u, v, &yx, &yy);
+    lanes_slope(p->order, p->c[0], u, v, &f, &xx, &xy);
+    lanes_slope(p->order, p->c[1], u, v, &g, &yx, &yy);
     xx += 1;
     yy += 1;
     const lanes one_by = 1 / (xx * yy - xy * yx);
     double before[LANES] = {0};
-    for (int i = 0; i < 6; i++) {
-        lanes_polynomial(&sip->forward[0], u, v, &f);
-        lanes_polynomial(&sip->forward[1], u, v, &g);
+    for (int i = 0; i < MOST_QUICK_STEPS; i++) {
+        if (i > 0)
+            lanes_polynomials(p, u, v, &f, &g);
         const lanes ru = *u + f - *to_u, rv = *v + g - *to_v;
         const lanes step_u = (yy * ru - xy * rv) * one_by, step_v = (xx * rv - yx * ru) * one_by;
         *u -= step_u;

@@ -9,16 +9,17 @@
 /* The largest order of a polynomial; the SIP convention says 9. */
 #define TF_POLYNOMIAL_ORDER 19
 
-/* c[i * (order + 1) + j] belongs to u^i v^j; those with i + j > order are not looked at. */
+/* Two polynomials, for x and y: c[axis][i * (order + 1) + j] belongs to u^i v^j; i + j > order is not looked at.
+ * order < 0 where there are none. */
 typedef struct {
     int order;
-    const double *c;
-} tf_polynomial;
+    const double *c[2];
+} tf_polynomials;
 
-/* SIP (Shupe et al. 2005). The inverse polynomials are guesses; order < 0 where there are none. */
+/* SIP (Shupe et al. 2005). The inverse polynomials are guesses. */
 typedef struct {
     double crpix[2];
-    tf_polynomial forward[2], inverse[2];
+    tf_polynomials forward, inverse;
 } tf_sip;
 
 /* A table of corrections, its first index running slowest; x comes first in all pairs. */

@@ -1,6 +1,7 @@
 #include "gnomonic.h"
 
 #include <math.h>
+#include <stdint.h>
 
 #define DEGREE (3.14159265358979323846 / 180)
 #define AT_ONCE 256
@@ -72,16 +73,65 @@ static double in_turn(const tf_gnomonic *g, double lng)
     return lng > 360 ? lng - 360 : lng < -360 ? lng + 360 : lng;
 }
 
+/* Two numbers at once, as every processor of ours has them. */
+typedef double two __attribute__((vector_size(16)));
+typedef int64_t two_bits __attribute__((vector_size(16)));
+
+/* Beyond this the sum of quarter turns is not exact. */
+#define MOST_RADIANS 1e5
+
+/* Sine and cosine to the last bit or two: the nearest quarter turn is taken off, in three parts, and what is left,
+ * at most an eighth, goes into the polynomials that fdlibm has for it. */
+static inline void sincos_two(const two *x, two *sine, two *cosine)
+{
+    const double to_integer = 6755399441055744.0; /* 1.5 * 2^52: the last bits of the sum are the integer */
+    const two turned = *x * 6.36619772367581382433e-01 + to_integer;
+    const two quarters = turned - to_integer;
+    const two_bits quadrant = (two_bits)turned, odd = -(quadrant & 1);
+    const two r = ((*x - quarters * 1.57079632673412561417e+00) - quarters * 6.07710050630396597660e-11) -
+                  quarters * 2.02226624879595063154e-21;
+    const two z = r * r;
+    const two s = r + r * z * (-1.66666666666666324348e-01 +
+                   z * (8.33333333332248946124e-03 + z * (-1.98412698298579493134e-04 +
+                   z * (2.75573137070700676789e-06 + z * (-2.50507602534068634195e-08 +
+                   z * 1.58969099521155010221e-10)))));
+    const two c = 1 - z * 0.5 + z * z * (4.16666666666666019037e-02 +
+                   z * (-1.38888888888741095749e-03 + z * (2.48015872894767294178e-05 +
+                   z * (-2.75573143513906633035e-07 + z * (2.08757232129817482790e-09 +
+                   z * -1.13596475577881948265e-11)))));
+    *sine = (two)((((two_bits)s & ~odd) | ((two_bits)c & odd)) ^ ((quadrant & 2) << 62));
+    *cosine = (two)((((two_bits)c & ~odd) | ((two_bits)s & odd)) ^ (((quadrant + 1) & 2) << 62));
+}
+
+/* Of any angles; the large ones are left to the library. */
+static void sincos_all(const double *x, double *sine, double *cosine, size_t n)
+{
+    for (size_t i = 0; i < n; i += 2) {
+        two at = {x[i], i + 1 < n ? x[i + 1] : 0}, s, c;
+        sincos_two(&at, &s, &c);
+        for (size_t k = i; k < n && k < i + 2; k++) {
+            const int small = fabs(x[k]) < MOST_RADIANS;
+            sine[k] = small ? s[k - i] : sin(x[k]);
+            cosine[k] = small ? c[k - i] : cos(x[k]);
+        }
+    }
+}
+
 static void project(const tf_gnomonic *g, const pole *p, double *x, double *y, size_t n)
 {
+    double sin_half[AT_ONCE], cos_half[AT_ONCE], sin_off[AT_ONCE], cos_off[AT_ONCE];
     for (size_t i = 0; i < n; i++) {
         /* from the differences to the pole, so that small ones stay exact */
-        const double half = (x[i] - g->pole_lng) * (DEGREE / 2), off = (y[i] - g->pole_lat) * DEGREE;
-        const double sin_half = sin(half), cos_half = cos(half), sin_off = sin(off), cos_off = cos(off);
-        const double cos_lat = cos_off * p->cos_lat - sin_off * p->sin_lat;
-        const double versine = 2 * sin_half * sin_half * cos_lat;
-        const double up = cos_off - p->cos_lat * versine;
-        const double a = sin_off + p->sin_lat * versine, b = -2 * sin_half * cos_half * cos_lat;
+        x[i] = (x[i] - g->pole_lng) * (DEGREE / 2);
+        y[i] = (y[i] - g->pole_lat) * DEGREE;
+    }
+    sincos_all(x, sin_half, cos_half, n);
+    sincos_all(y, sin_off, cos_off, n);
+    for (size_t i = 0; i < n; i++) {
+        const double cos_lat = cos_off[i] * p->cos_lat - sin_off[i] * p->sin_lat;
+        const double versine = 2 * sin_half[i] * sin_half[i] * cos_lat;
+        const double up = cos_off[i] - p->cos_lat * versine;
+        const double a = sin_off[i] + p->sin_lat * versine, b = -2 * sin_half[i] * cos_half[i] * cos_lat;
         const double scale = up > 0 ? 1 / (DEGREE * up) : NAN;
         x[i] = (a * p->sin_phi + b * p->cos_phi) * scale;
         y[i] = (b * p->sin_phi - a * p->cos_phi) * scale;
