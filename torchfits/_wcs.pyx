@@ -95,8 +95,9 @@ cdef extern from "_wcslib/description.h" nogil:
         TF_WCS_MISSING
         TF_WCS_AXES
         TF_WCS_NO_CELESTIAL
-    int tf_wcs_read(const char *cards, size_t n, char key, int celestial, wcsprm *to, char *why)
+    int tf_wcs_read(const char *cards, size_t n, char key, wcsprm *to, char *why)
     int tf_wcs_finish(wcsprm *wcs, char *why)
+    int tf_wcs_celestial(wcsprm *wcs, char *why)
     int tf_wcs_copy(const wcsprm *wcs, wcsprm *to)
     int tf_wcs_gnomonic(const wcsprm *wcs, tf_gnomonic *g, tf_tpv *tpv)
     void tf_wcs_matrix(const wcsprm *wcs, double *matrix)
@@ -163,16 +164,38 @@ cdef class Description:
     cdef wcsprm *idle[IDLE]
     cdef int idle_count
     cdef object kept
+    cdef bytes cards
+    cdef char key
+    cdef bint celestial
+    cdef str code
 
     def __cinit__(self, bytes cards not None, str key not None, bint celestial=False):
-        cdef char why[TF_WHY]
+        cdef int i
         self.wcs.flag = -1
+        self.kept, self.cards, self.key, self.celestial = [], cards, ord(key), celestial
+        self.read(&self.wcs)
+        codes = {bytes(<char *>self.wcs.ctype[i])[5:8].decode("latin-1") for i in range(self.wcs.naxis)}
+        # wcslib makes others of these, which it has computed into its tables
+        self.code = next(iter(codes & {"TPV", "TPU", "TNX", "ZPX"}), "")
+
+    cdef int read(self, wcsprm *to) except -1:
+        cdef char why[TF_WHY]
         why[0] = 0
-        status = tf_wcs_read(<const char *>cards, len(cards) // 80, ord(key), celestial, &self.wcs, why)
+        status = tf_wcs_read(<const char *>self.cards, len(self.cards) // 80, self.key, to, why)
         if status:
-            self.wcs.flag = -1
+            to.flag = -1
             raise _error(status, why)
-        self.kept = []
+        return 0
+
+    cdef int complete(self, wcsprm *to) except -1:
+        cdef char why[TF_WHY]
+        why[0] = 0
+        status = tf_wcs_finish(to, why)
+        if not status and self.celestial:
+            status = tf_wcs_celestial(to, why)
+        if status:
+            raise _error(status, why)
+        return 0
 
     def __dealloc__(self):
         cdef int i
@@ -210,11 +233,10 @@ cdef class Description:
 
     def finish(self) -> None:
         """Make ready."""
-        cdef char why[TF_WHY]
-        why[0] = 0
-        status = tf_wcs_finish(&self.wcs, why)
-        if status:
-            raise _error(status, why)
+        tables = self.wcs.nwtb > 0
+        self.complete(&self.wcs)
+        if tables and self.distorted():
+            raise FitsUnsupported("-TAB axes beside distortions that only wcslib knows")
         self.way.naxis = self.wcs.naxis
         if tf_wcs_gnomonic(&self.wcs, &self.gnomonic, &self.tpv):
             self.way.gnomonic = &self.gnomonic
@@ -283,11 +305,26 @@ cdef class Description:
             self.idle_count -= 1
             return self.idle[self.idle_count]
         wcs = <wcsprm *>calloc(1, sizeof(wcsprm))
-        status = MEMORY if wcs == NULL else tf_wcs_copy(&self.wcs, wcs)
-        if status:
+        if wcs == NULL:
+            raise MemoryError("no memory for a description of world coordinates")
+        try:
+            if self.distorted():
+                self.read(wcs)
+                self.complete(wcs)
+            else:
+                status = tf_wcs_copy(&self.wcs, wcs)
+                if status:
+                    wcs.flag = -1
+                    raise _error(status, b"the description cannot be copied")
+        except BaseException:
+            if wcs.flag != -1:
+                wcsfree(wcs)
             free(wcs)
-            raise _error(status, b"cannot be copied")
+            raise
         return wcs
+
+    cdef bint distorted(self) noexcept:
+        return self.wcs.lin.dispre != NULL or self.wcs.lin.disseq != NULL
 
     cdef void give_back(self, wcsprm *wcs) noexcept:
         if self.idle_count < IDLE:
@@ -305,10 +342,14 @@ cdef class Description:
         tf_wcs_matrix(&self.wcs, matrix)
         has_tpv = self.wcs.lin.disseq != NULL and tf_wcs_tpv(&self.wcs, pv)
         cel = &self.wcs.cel
+        ctype = [bytes(<char *>self.wcs.ctype[i]).decode("latin-1") for i in range(n)]
+        for i in range(n):
+            if self.code and i in (self.wcs.lng, self.wcs.lat):
+                ctype[i] = ctype[i][:5] + self.code
         return {
             "crpix": [self.wcs.crpix[i] for i in range(n)],
             "crval": [self.wcs.crval[i] for i in range(n)],
-            "ctype": tuple(bytes(<char *>self.wcs.ctype[i]).decode("latin-1") for i in range(n)),
+            "ctype": tuple(ctype),
             "units": tuple(bytes(<char *>self.wcs.cunit[i]).decode("latin-1") for i in range(n)),
             "types": [self.wcs.types[i] for i in range(n)],
             "matrix": [[matrix[i * n + j] for j in range(n)] for i in range(n)],
@@ -323,7 +364,7 @@ cdef class Description:
             "lonpole": self.wcs.lonpole,
             "latpole": self.wcs.latpole,
             "tpv": [[pv[i][j] for j in range(40)] for i in range(2)] if has_tpv else None,
-            "distorted": self.wcs.lin.dispre != NULL or self.wcs.lin.disseq != NULL,
+            "distorted": self.distorted(),
         }
 
     def header(self) -> bytes:

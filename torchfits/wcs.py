@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 import torch
 
 from torchfits._tensors import address, allocate, threads
-from torchfits.errors import FitsError, FitsFormatError, FitsUnsupported
+from torchfits.errors import FitsFormatError, FitsUnsupported
 from torchfits.header import Header
 from torchfits.wcs_model import Celestial, Model, Sip, Tpv
 from torchfits.wcs_parts import Parts
@@ -126,11 +126,7 @@ class WCS:
         distorted = parts.sip is not None or parts.d2im or parts.cpdis
         if distorted and {facts["lng"], facts["lat"]} != {0, 1}:
             raise FitsUnsupported("the distortions are not of the celestial axes")
-        return WCS._of(
-            Parts(
-                parts.header, parts.key, True, parts.sip, parts.d2im, parts.cpdis, parts.arrays
-            )
-        )
+        return WCS._of(Parts(parts.header, parts.key, True, parts.sip, parts.d2im, parts.cpdis, parts.arrays))
 
     @property
     def pixel_scale(self) -> torch.Tensor:
@@ -261,7 +257,9 @@ class WCS:
     def _transform(self, to_world: bool, points: Any, origin: int, backend: str, mask: bool) -> Any:
         points = _real(points)
         if points.ndim == 0 or points.shape[-1] != self.naxis:
-            raise FitsFormatError(f"points of shape {tuple(points.shape)}: the last dimension is {self.naxis}")
+            raise FitsFormatError(
+                f"points of shape {tuple(points.shape)}: the last dimension is {self.naxis}"
+            )
         if origin not in (0, 1):
             raise FitsFormatError(f"origin {origin!r}: 0 or 1")
         if backend not in ("auto", "wcslib", "torch"):
@@ -308,7 +306,5 @@ def _sip_cards(sip: Sip) -> list[tuple[str, float]]:
         if polynomial is None:
             continue
         cards.append((f"{name}_ORDER", len(polynomial) - 1))
-        cards += [
-            (f"{name}_{i}_{j}", polynomial[i, j].item()) for i, j in polynomial.nonzero().tolist()
-        ]
+        cards += [(f"{name}_{i}_{j}", polynomial[i, j].item()) for i, j in polynomial.nonzero().tolist()]
     return cards

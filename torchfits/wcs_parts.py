@@ -206,9 +206,7 @@ def _records(header: Header, keyword: str) -> dict[str, float]:
     return fields
 
 
-def _lookups(
-    header: Header, kind: str, records: str, extname: str, hdus: HDUList | None
-) -> Iterator[Lookup]:
+def _lookups(header: Header, kind: str, records: str, extname: str, hdus: HDUList | None) -> Iterator[Lookup]:
     for axis in (1, 2):
         if str(header.get(f"{kind}{axis}", "")).strip().upper() != "LOOKUP":
             continue
@@ -228,9 +226,7 @@ def _old_lookup(header: Header, hdus: HDUList | None) -> Iterator[Lookup]:
         yield _lookup(axis - 1, "AXISCORR", "D2IMARR", 1, hdus, swapped=False)
 
 
-def _lookup(
-    axis: int, where: str, extname: str, version: int, hdus: HDUList | None, swapped: bool
-) -> Lookup:
+def _lookup(axis: int, where: str, extname: str, version: int, hdus: HDUList | None, swapped: bool) -> Lookup:
     if hdus is None:
         raise FitsUnsupported(f"{where}: the table is in {extname}, {version}; pass hdus=")
     if (extname, version) not in hdus:
@@ -247,9 +243,7 @@ def _lookup(
     table = (table.T if swapped else table).contiguous()
 
     def pair(keyword: str, default: float) -> torch.Tensor:
-        return torch.tensor(
-            [_number(header, f"{keyword}{i}", default) for i in (1, 2)], dtype=torch.float64
-        )
+        return torch.tensor([_number(header, f"{keyword}{i}", default) for i in (1, 2)], dtype=torch.float64)
 
     return Lookup(axis, table, pair("CRPIX", 0.0), pair("CRVAL", 0.0), pair("CDELT", 1.0))
 

@@ -88,6 +88,11 @@ static void copy_card(char *to, const char *card)
 {
     for (int i = 0; i < CARD; i++)
         to[i] = card[i] >= ' ' && card[i] <= '~' ? card[i] : ' ';
+    if (strncmp(to, "CTYPE", 5) != 0)
+        return;
+    for (int i = NAME; i + 4 <= CARD; i++)
+        if (strncmp(to + i, "-TAB", 4) == 0)
+            to[i + 3] = TF_TAB_LATER;
 }
 
 ptrdiff_t tf_wcs_cards(const char *cards, size_t n, char key, char *to, int *described)

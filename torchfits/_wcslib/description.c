@@ -116,30 +116,47 @@ static struct wcsprm *find(struct wcsprm *all, int count, char key)
     return NULL;
 }
 
-static int take(const struct wcsprm *found, int celestial, struct wcsprm *to, char why[TF_WHY])
+/* The number behind the last point of a field like OFFSET.2; 0 where there is none. */
+static long last_number(const char *field)
 {
-    int count = 1, axes[TF_AXES_AT_MOST] = {WCSSUB_CELESTIAL};
-    if (found->naxis > TF_AXES_AT_MOST) {
-        snprintf(why, TF_WHY, "%d axes: at most %d", found->naxis, TF_AXES_AT_MOST);
-        return TF_WCS_AXES;
+    const char *point = strrchr(field, '.');
+    return point ? strtol(point + 1, NULL, 10) : 0;
+}
+
+/* disset and wcssub of wcslib 7.12 take the numbers of AXIS.n, OFFSET.n and SCALE.n, and the value of AXIS.n, as
+ * indices of arrays of naxis elements. */
+static int check_records(const struct wcsprm *wcs, const struct disprm *dis, char why[TF_WHY])
+{
+    const int naxis = wcs->naxis;
+    for (int k = 0; dis && k < dis->ndp; k++) {
+        const struct dpkey *key = dis->dp + k;
+        const char *field = strchr(key->field, '.');
+        int bad = key->j < 1 || key->j > naxis || !field;
+        if (!bad && (strncmp(field, ".AXIS", 5) == 0 || strncmp(field, ".OFFSET", 7) == 0 ||
+                     strncmp(field, ".SCALE", 6) == 0)) {
+            const long n = last_number(field);
+            bad = strrchr(field, '.') == field || n < 1 || n > naxis;
+        }
+        if (!bad && (strncmp(field, ".AXIS", 5) == 0 || strncmp(field, ".NAXES", 6) == 0)) {
+            const double value = dpkeyd(dis->dp + k);
+            bad = !(value >= (field[1] == 'A') && value <= naxis);
+        }
+        if (bad) {
+            snprintf(why, TF_WHY, "%.40s: no such axis", key->field);
+            return WCSERR_BAD_PARAM;
+        }
     }
-    to->flag = -1;
-    const int status = celestial ? wcssub(1, found, &count, axes, to) : wcssub(1, found, NULL, NULL, to);
-    if (!status && celestial && count < 2) {
-        wcsfree(to);
-        say(why, "there are no celestial axes");
-        return TF_WCS_NO_CELESTIAL;
-    }
-    if (status) {
-        say_error(why, status, to->err);
-        wcsfree(to);
-    }
-    return status;
+    return TF_WCS_DONE;
 }
 
 /* Has wcslib say which arrays it wants. */
 static int prepare_tables(struct wcsprm *wcs, char why[TF_WHY])
 {
+    for (int i = 0; i < wcs->naxis; i++) {
+        char *later = memchr(wcs->ctype[i], TF_TAB_LATER, sizeof wcs->ctype[i]);
+        if (later)
+            *later = 'B';
+    }
     int status = check_tables(wcs, why);
     if (!status && (status = wcstab(wcs)) != 0) {
         say_error(why, status, wcs->err);
@@ -152,41 +169,59 @@ static int prepare_tables(struct wcsprm *wcs, char why[TF_WHY])
     return status;
 }
 
-int tf_wcs_read(const char *cards, size_t n, char key, int celestial, struct wcsprm *to, char why[TF_WHY])
+/* The description of n cards that wcslib may see; TF_WCS_MISSING where they have none. */
+static int parse(char *cards, int n, char key, struct wcsprm *to, char why[TF_WHY])
 {
     struct wcsprm *all = NULL;
-    int count = 0, rejected, described, status;
+    int count = 0, rejected;
+    const int status = wcspih(cards, n, WCSHDR_all, 0, &rejected, &count, &all);
+    if (status) {
+        say(why, wcshdr_errmsg[status]);
+        return status == WCSHDRERR_MEMORY ? WCSERR_MEMORY : TF_WCS_PARSER;
+    }
+    struct wcsprm *found = find(all, count, key);
+    if (found) {
+        *to = *found;
+        found->flag = -1; /* what it held is ours now */
+        found->err = NULL;
+    }
+    wcsvfree(&count, &all);
+    return found ? TF_WCS_DONE : TF_WCS_MISSING;
+}
+
+static int check(struct wcsprm *wcs, char why[TF_WHY])
+{
+    if (wcs->naxis > TF_AXES_AT_MOST) {
+        snprintf(why, TF_WHY, "%d axes: at most %d", wcs->naxis, TF_AXES_AT_MOST);
+        return TF_WCS_AXES;
+    }
+    int status = check_records(wcs, wcs->lin.dispre, why);
+    if (!status)
+        status = check_records(wcs, wcs->lin.disseq, why);
+    return status ? status : prepare_tables(wcs, why);
+}
+
+int tf_wcs_read(const char *cards, size_t n, char key, struct wcsprm *to, char why[TF_WHY])
+{
+    int described, status = TF_WCS_MISSING;
     char *kept = malloc(n ? n * CARD : 1);
     if (!kept)
         return WCSERR_MEMORY;
+    to->flag = -1;
     const ptrdiff_t number = tf_wcs_cards(cards, n, key, kept, &described);
     if (number < 0) {
-        const char *card = cards + (-1 - number) * CARD;
-        snprintf(why, TF_WHY, "%.30s: at most %d axes", card, TF_AXES_AT_MOST);
+        snprintf(why, TF_WHY, "%.30s: at most %d axes", cards + (-1 - number) * CARD, TF_AXES_AT_MOST);
         status = TF_WCS_AXES;
-    } else if (key != ' ' && !described) {
-        snprintf(why, TF_WHY, "there is no description %c of world coordinates", key);
-        status = TF_WCS_MISSING;
-    } else if ((status = wcspih(kept, (int)number, WCSHDR_all, 0, &rejected, &count, &all)) != 0) {
-        say(why, wcshdr_errmsg[status]);
-        status = status == WCSHDRERR_MEMORY ? WCSERR_MEMORY : TF_WCS_PARSER;
-    } else {
-        struct wcsprm plain = {.flag = -1}, *found = find(all, count, key);
-        if (!found && key == ' ' && (status = wcsinit(1, 2, &plain, 0, 0, 0)) == 0)
-            found = &plain; /* nothing is said: two axes of pixels */
-        if (!found && !status) {
-            snprintf(why, TF_WHY, "there is no description %c of world coordinates", key);
-            status = TF_WCS_MISSING;
-        }
-        if (found)
-            status = take(found, celestial, to, why);
-        if (plain.flag != -1)
-            wcsfree(&plain);
-        if (found && !status && (status = prepare_tables(to, why)) != 0)
-            wcsfree(to);
+    } else if (key == ' ' || described) {
+        status = parse(kept, (int)number, key, to, why);
     }
-    wcsvfree(&count, &all);
     free(kept);
+    if (status == TF_WCS_MISSING && key == ' ')
+        status = wcsinit(1, 2, to, 0, 0, 0); /* nothing is said: two axes of pixels */
+    if (status == TF_WCS_MISSING)
+        snprintf(why, TF_WHY, "there is no description %c of world coordinates", key);
+    if (!status && (status = check(to, why)) != 0)
+        wcsfree(to);
     return status;
 }
 
@@ -201,6 +236,27 @@ int tf_wcs_finish(struct wcsprm *wcs, char why[TF_WHY])
         free(notes[i].msg);
     const int status = wcsset(wcs);
     return status ? say_error(why, status, wcs->err) : 0;
+}
+
+int tf_wcs_celestial(struct wcsprm *wcs, char why[TF_WHY])
+{
+    struct wcsprm part = {.flag = -1};
+    int count = 1, axes[TF_AXES_AT_MOST] = {WCSSUB_CELESTIAL};
+    int status = wcssub(1, wcs, &count, axes, &part);
+    if (!status && count < 2) {
+        say(why, "there are no celestial axes");
+        status = TF_WCS_NO_CELESTIAL;
+    } else if (status || (status = wcsset(&part)) != 0) {
+        say_error(why, status, part.err);
+        status = status == WCSERR_MEMORY ? status : TF_WCS_NO_CELESTIAL;
+    }
+    if (status) {
+        wcsfree(&part);
+        return status;
+    }
+    wcsfree(wcs);
+    *wcs = part;
+    return TF_WCS_DONE;
 }
 
 int tf_wcs_copy(const struct wcsprm *wcs, struct wcsprm *to)
@@ -225,8 +281,9 @@ void tf_wcs_matrix(const struct wcsprm *wcs, double *matrix)
 int tf_wcs_tpv(const struct wcsprm *wcs, double pv[2][TF_TPV_TERMS])
 {
     const struct disprm *dis = wcs->lin.disseq;
-    /* wcslib takes x and y from the first two axes, whichever the celestial ones are: left to it */
-    if (!dis || wcs->lin.dispre || wcs->lng != 0 || wcs->lat != 1)
+    /* wcslib takes x and y from the first two axes, whichever the celestial ones are, and in units of CDELT: left
+     * to it where that matters */
+    if (!dis || wcs->lin.dispre || wcs->lng != 0 || wcs->lat != 1 || wcs->cdelt[0] != 1 || wcs->cdelt[1] != 1)
         return 0;
     for (int i = 0; i < wcs->naxis; i++)
         if (strcmp(dis->dtype[i], i < 2 ? "TPV" : "") != 0)

@@ -19,15 +19,18 @@ enum {
     TF_WCS_NO_CELESTIAL = -5, /* no such axes to be had alone */
 };
 
-/* Reads the description `key` of n cards, or its celestial axes alone, into `to`, which holds nothing yet.
- * Where it succeeds, `to` wants its -TAB arrays (to->wtb), then tf_wcs_finish, at last wcsfree, also if
- * these fail. `why` says what is wrong. */
-int tf_wcs_read(const char *cards, size_t n, char key, int celestial, struct wcsprm *to, char why[TF_WHY]);
+/* Reads the description `key` of n cards into `to`, which holds nothing yet. Where it succeeds, `to` wants its -TAB
+ * arrays (to->wtb), then tf_wcs_finish, at last wcsfree, also if these fail. `why` says what is wrong. */
+int tf_wcs_read(const char *cards, size_t n, char key, struct wcsprm *to, char why[TF_WHY]);
 
 /* Mends what is not standard, as astropy does, and makes ready. */
 int tf_wcs_finish(struct wcsprm *wcs, char why[TF_WHY]);
 
-/* A copy of a description that is ready, for a thread of its own; 0 or a status. */
+/* Leaves the celestial axes alone of a description that is ready. */
+int tf_wcs_celestial(struct wcsprm *wcs, char why[TF_WHY]);
+
+/* A copy of a description that is ready, for a thread of its own; 0 or a status. wcssub of wcslib 7.12 cannot copy
+ * distortions where not every axis has one. */
 int tf_wcs_copy(const struct wcsprm *wcs, struct wcsprm *to);
 
 /* Whether gnomonic.h can do what `wcs`, which is ready, does; then *g is set, and *tpv where g->tpv says so. */
