@@ -18,7 +18,7 @@ LAYERS = [
     ["header", "source", "_tensors"],
     ["layout", "_core", "text"],
     ["compression", "ascii_table", "cache", "tiles", "versions", "expressions", "wcs_model"],
-    ["where", "wcs_parts"],
+    ["where", "wcs_parts", "wcs_resample"],
     ["hdu", "writer", "columns", "wcs"],
     ["compressed_table", "arrow"],
     ["image", "table"],

@@ -26,7 +26,7 @@ from torchfits.groups import GroupsHDU
 from torchfits.hdu import HDU
 from torchfits.hdulist import HDUList, open, read, read_header
 from torchfits.header import Card, Header
-from torchfits.image import ImageHDU
+from torchfits.image import ImageHDU, cutouts_at
 from torchfits.table import ColumnInfo, TableHDU
 from torchfits.text import strings
 from torchfits.versions import versions
@@ -63,6 +63,7 @@ __all__ = [
     "cache_clear",
     "cache_info",
     "cache_limit",
+    "cutouts_at",
     "gather",
     "open",
     "read",

@@ -50,6 +50,8 @@ cdef extern from "wcs.h" nogil:
         linprm lin
         celprm cel
     int wcsfree(wcsprm *wcs)
+    int wcsset(wcsprm *wcs)
+    int wcssub(int alloc, const wcsprm *source, int *count, int *axes, wcsprm *to)
 
 cdef extern from "wcshdr.h" nogil:
     enum:
@@ -367,16 +369,26 @@ cdef class Description:
             "distorted": self.distorted(),
         }
 
-    def header(self) -> bytes:
-        """The cards that wcslib writes of it."""
+    def header(self, order=None) -> bytes:
+        """The cards that wcslib writes of it; with `order`, with its axes, from 0, in that order."""
         cdef char *cards = NULL
-        cdef int count = 0
+        cdef int count = 0, axes = self.wcs.naxis, i, status = 0
+        cdef int from_[32]
+        cdef wcsprm ordered
+        ordered.flag = -1
         wcs = self.take()
         try:
-            status = wcshdo(WCSHDO_safe | WCSHDO_P17, wcs, &count, &cards)
+            if order is not None:
+                for i in range(axes):
+                    from_[i] = order[i] + 1
+                status = wcssub(1, wcs, &axes, from_, &ordered) or wcsset(&ordered)
+            if not status:
+                status = wcshdo(WCSHDO_safe | WCSHDO_P17, wcs if order is None else &ordered, &count, &cards)
             if status:
-                raise _error(status, b"cannot be written")
+                raise _error(status, b"the description cannot be written")
             return cards[:count * 80]
         finally:
             free(cards)
+            if ordered.flag != -1:
+                wcsfree(&ordered)
             self.give_back(wcs)

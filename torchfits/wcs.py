@@ -9,8 +9,10 @@ import torch
 from torchfits._tensors import address, allocate, threads
 from torchfits.errors import FitsFormatError, FitsUnsupported
 from torchfits.header import Header
-from torchfits.wcs_model import Celestial, Model, Sip, Tpv
+from torchfits.layout import Section, resolve_section, taken_away
+from torchfits.wcs_model import Celestial, Lookup, Model, Sip, Tpv
 from torchfits.wcs_parts import Parts
+from torchfits.wcs_resample import Resampling
 
 if TYPE_CHECKING:
     from torchfits.hdulist import HDUList
@@ -39,8 +41,8 @@ class WCS:
         FitsUnsupported: More than 32 axes; tables without `hdus`; SIP beyond order 19.
 
     Example:
-        >>> header = torchfits.Header({'CTYPE1': 'RA---TAN', 'CTYPE2': 'DEC--TAN', 'CRVAL1': 10.0, 'CRVAL2': 20.0,
-        ...                            'CRPIX1': 50.5, 'CRPIX2': 50.5, 'CDELT1': -0.001, 'CDELT2': 0.001})
+        >>> header = torchfits.Header({'CTYPE1': 'RA---TAN', 'CTYPE2': 'DEC--TAN', 'CRVAL1': 10.0,
+        ...     'CRVAL2': 20.0, 'CRPIX1': 50.5, 'CRPIX2': 50.5, 'CDELT1': -0.001, 'CDELT2': 0.001})
         >>> torchfits.WCS(header).pixel_to_world(torch.tensor([49.5, 49.5]))
         tensor([10., 20.], dtype=torch.float64)
     """
@@ -130,7 +132,7 @@ class WCS:
 
     @property
     def pixel_scale(self) -> torch.Tensor:
-        """How far the world moves by a pixel of each axis at CRPIX, distortions aside, (naxis,); in `units`."""
+        """How far a pixel of each axis moves the world at CRPIX, without distortions; (naxis,) in `units`."""
         matrix = torch.tensor(self._facts["matrix"], dtype=torch.float64)
         return torch.linalg.vector_norm(matrix, dim=0)
 
@@ -198,20 +200,140 @@ class WCS:
     def to_header(self) -> Header:
         """The cards of this description, of which `WCS` makes the same again.
 
-        Tables stay where they are: where there are some, `WCS` wants `hdus` again.
+        Where it has tables (`tables`), `WCS` wants them in the file that it gets as `hdus`.
         """
-        header = Header.from_bytes(self._description.header())
-        for keyword in ("COMMENT", ""):
-            if header.getall(keyword):
-                del header[keyword]
+        header = self._header()
         if self._parts.sip is not None:
             for card in _sip_cards(self._parts.sip):
                 header.append(card)
-        if self._parts.d2im or self._parts.cpdis:
-            for card in Header.from_bytes(self._parts.header).cards:
-                if card.keyword.startswith(("CPDIS", "DP", "D2IM", "AXISCORR")):
-                    header.append(card)
+        for lookups, kind, records, _ in self._lookups():
+            for lookup in lookups:
+                header.append((f"{kind}{lookup.axis + 1}", "LOOKUP"))
+                for record in (f"EXTVER: {lookup.axis + 1}", "NAXES: 2", "AXIS.1: 1", "AXIS.2: 2"):
+                    header.append((f"{records}{lookup.axis + 1}", record))
         return header
+
+    def _header(self, order: list[int] | None = None) -> Header:
+        """What wcslib writes of it, with its axes in another order."""
+        header = Header.from_bytes(self._description.header(order))
+        for keyword in ("COMMENT", ""):
+            if header.getall(keyword):
+                del header[keyword]
+        return header
+
+    def _lookups(self) -> tuple[tuple[tuple[Lookup, ...], str, str, str], ...]:
+        """The lookup tables: their cards, those of their records, and EXTNAME."""
+        return (
+            (self._parts.d2im, "D2IMDIS", "D2IM", "D2IMARR"),
+            (self._parts.cpdis, "CPDIS", "DP", "WCSDVARR"),
+        )
+
+    def tables(self) -> list[tuple[Header, torch.Tensor | dict[str, torch.Tensor]]]:
+        """What `to_header` names that stands in HDUs of its own: header and data of each.
+
+        Images (rows, columns) are the lookup tables of CPDIS and D2IM, float32 as others read no other type;
+        columns, of one row, are those of -TAB axes.
+        """
+        found: list[tuple[Header, torch.Tensor | dict[str, torch.Tensor]]] = []
+        for lookups, _, _, extname in self._lookups():
+            for lookup in lookups:
+                header = Header({"EXTNAME": extname, "EXTVER": lookup.axis + 1})
+                for keyword in ("CRPIX", "CRVAL", "CDELT"):
+                    for i, value in enumerate(getattr(lookup, keyword.lower()).tolist()):
+                        header[f"{keyword}{i + 1}"] = value
+                found.append((header, lookup.table.to(torch.float32)))
+        columns: dict[tuple[str, int, int], dict[str, torch.Tensor]] = {}
+        for names, (shape, values) in zip(self._parts.wanted(), self._parts.arrays, strict=True):
+            _, extname, version, level, column, _, _ = names
+            row = values.clone().view(1, *reversed(shape))
+            columns.setdefault((extname, version, level), {})[column] = row
+        for (extname, version, level), table in columns.items():
+            found.append((Header({"EXTNAME": extname, "EXTVER": version, "EXTLEVEL": level}), table))
+        return found
+
+    # -- of other pixels
+
+    def section(self, section: Section, shape: tuple[int, ...]) -> WCS:
+        """The world coordinates of a section of an array.
+
+        Args:
+            section: Ints, slices and Ellipsis, as `ImageHDU.read` takes it.
+            shape: That of the whole tensor, in tensor order.
+
+        Returns:
+            A WCS of as many axes: those that ints take away come last, where their only pixel is 0.
+
+        Raises:
+            SectionError: The section is not one of such an array.
+            FitsUnsupported: An int takes away an axis of distortions; the pixels of distortions that only
+                wcslib knows.
+
+        Example:
+            >>> header = torchfits.Header({'CRPIX1': 50.5, 'CRPIX2': 50.5})
+            >>> torchfits.WCS(header).section((slice(10, 20), slice(None, None, 2)), (100, 100)).crpix
+            tensor([25.7500, 40.5000], dtype=torch.float64)
+        """
+        if len(shape) > self.naxis:
+            raise FitsFormatError(f"an array of {len(shape)} axes, but world coordinates of {self.naxis}")
+        ranges, _ = resolve_section(section, tuple(shape))
+        gone = {len(shape) - 1 - axis for axis in taken_away(section, tuple(shape))}
+        more = range(len(shape), self.naxis)
+        order = [axis for axis in range(len(shape)) if axis not in gone] + sorted(gone) + list(more)
+        ranges = [*ranges[::-1], *(range(1) for _ in more)]
+        step = tuple(float(ranges[axis].step) for axis in order)
+        # the first of the new pixels is 1
+        offset = tuple(ranges[axis].start + 1.0 - ranges[axis].step for axis in order)
+        return self._resampled(Resampling(step, offset), order)
+
+    def downsample(self, factor: int | tuple[int, ...]) -> WCS:
+        """The world coordinates of an image of which blocks of pixels were made one, as by `avg_pool2d`.
+
+        Args:
+            factor: How many pixels of each of the last axes, in tensor order, make one; or a number for the
+                last two.
+
+        Example:
+            >>> header = torchfits.Header({'CRPIX1': 50.5, 'CRPIX2': 50.5})
+            >>> torchfits.WCS(header).downsample(4).crpix
+            tensor([13., 13.], dtype=torch.float64)
+        """
+        factors = factor if isinstance(factor, tuple) else (factor,) * min(2, self.naxis)
+        if any(isinstance(each, bool) or not isinstance(each, int) or each < 1 for each in factors):
+            raise FitsFormatError(f"factor {factor!r}: whole numbers of pixels, from 1")
+        if len(factors) > self.naxis:
+            raise FitsFormatError(f"{len(factors)} factors, but world coordinates of {self.naxis} axes")
+        step = (*map(float, reversed(factors)), *(1.0 for _ in range(self.naxis - len(factors))))
+        return self._resampled(Resampling(step, tuple((1 - each) / 2 for each in step)))
+
+    def windows(self, corners: torch.Tensor) -> list[WCS]:
+        """The world coordinates of windows.
+
+        Args:
+            corners: (N, 2) integers: (row, column) of the first pixel of each, from 0; they may lie outside.
+        """
+        rest = (0.0,) * (self.naxis - 2)
+        return [
+            self._resampled(Resampling((1.0,) * self.naxis, (float(column), float(row), *rest)))
+            for row, column in corners.tolist()
+        ]
+
+    def _resampled(self, by: Resampling, order: list[int] | None = None) -> WCS:
+        parts = self._parts
+        if order == list(range(self.naxis)):
+            order = None
+        if self._facts["distorted"] and self._facts["tpv"] is None:
+            raise FitsUnsupported("distortions that only wcslib knows are of whole images")
+        if order is not None and (parts.sip is not None or parts.d2im or parts.cpdis) and order[:2] != [0, 1]:
+            raise FitsUnsupported("an int takes away an axis of distortions; take a slice of one pixel")
+        header = by.header(self._header(order), self.key).to_bytes()
+        return WCS._of(
+            parts.of_other_pixels(
+                header,
+                None if parts.sip is None else by.sip(parts.sip),
+                tuple(map(by.lookup, parts.d2im)),
+                tuple(map(by.lookup, parts.cpdis)),
+            )
+        )
 
     # -- transforming
 
@@ -253,6 +375,33 @@ class WCS:
             FitsFormatError, FitsUnsupported: As in `pixel_to_world`.
         """
         return self._transform(False, world, origin, backend, mask)
+
+    def pixels_of(self, ra: Any, dec: Any) -> torch.Tensor:
+        """Where right ascensions and declinations are on the first two pixel axes.
+
+        Args:
+            ra, dec: Degrees; tensors or what `torch.as_tensor` takes, which are broadcast.
+
+        Returns:
+            float64 (N, 2), x first, from 0; NaN where no pixel shows the position.
+
+        Raises:
+            FitsUnsupported: These axes are not right ascension and declination.
+        """
+        facts, celestial = self._facts, self.celestial
+        pair = facts["lng"], facts["lat"]
+        names = tuple(self.ctype[axis][:4].rstrip("-") for axis in pair)
+        if set(pair) != {0, 1} or names != ("RA", "DEC"):
+            raise FitsUnsupported(f"the axes of pixels are {', '.join(self.ctype)}, not RA and DEC")
+        both = torch.broadcast_tensors(
+            *(_real(each).to("cpu", torch.float64).reshape(-1) for each in (ra, dec))
+        )
+        # a part of more axes has the longitude first
+        swapped = pair == (1, 0)
+        pixels = celestial.world_to_pixel(
+            torch.stack(both[::-1] if swapped and celestial is self else both, dim=-1)
+        )
+        return pixels.flip(-1) if swapped and celestial is not self else pixels
 
     def _transform(self, to_world: bool, points: Any, origin: int, backend: str, mask: bool) -> Any:
         points = _real(points)

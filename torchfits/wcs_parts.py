@@ -1,4 +1,4 @@
-"""What world coordinates are made of: the cards for wcslib, and beside them SIP, lookup tables, -TAB arrays."""
+"""What world coordinates are made of: the cards for wcslib; SIP, lookup tables, the arrays of -TAB axes."""
 
 from __future__ import annotations
 
@@ -26,6 +26,9 @@ _TABLE_CARD = re.compile(rb"(?:CPDIS|D2IMDIS|DP|D2IM|CPERR|D2IMERR)(\d+)[ .=]")
 _RECORD = re.compile(r"(\S+) *: *(\S+)$")
 # with TAN, PVi_0 to PVi_4 have a meaning; higher ones are what SCAMP wrote before TPV had its name
 _SCAMP_FROM = 5
+
+# kind, EXTNAME, EXTVER, EXTLEVEL, column, row, axes
+Wanted = tuple[str, str, int, int, str, int, int]
 
 
 @dataclass(slots=True)
@@ -75,6 +78,20 @@ class Parts:
             for lookup in lookups:
                 _give_lookup(description, bool(cpdis), lookup)
         return description
+
+    def wanted(self) -> list[Wanted]:
+        """The arrays of -TAB axes that the cards name, in the order of `arrays`."""
+        return Description(self._cards(), self.key or " ", self.celestial).wanted()
+
+    def of_other_pixels(
+        self, header: bytes, sip: Sip | None, d2im: tuple[Lookup, ...], cpdis: tuple[Lookup, ...]
+    ) -> Parts:
+        """Those of a header that names the same arrays of -TAB axes."""
+        parts = Parts(header[: header.rindex(b"END".ljust(CARD))], self.key, False, sip, d2im, cpdis)
+        if self.arrays:
+            arrays = dict(zip(self.wanted(), self.arrays, strict=True))
+            parts.arrays = [arrays[each] for each in parts.wanted()]
+        return parts
 
     # -- which cards wcslib sees
 
@@ -185,7 +202,8 @@ def _give_sip(description: Description, sip: Sip) -> None:
         kept.extend(pair)
         return side - 1, address(pair[0])[0], address(pair[1])[0]
 
-    assert sip.a is not None and sip.b is not None
+    assert sip.a is not None
+    assert sip.b is not None
     inverse = None if sip.ap is None or sip.bp is None else both(sip.ap, sip.bp)
     description.set_sip(sip.crpix.tolist(), both(sip.a, sip.b), inverse, kept)
 
