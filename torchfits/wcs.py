@@ -311,24 +311,33 @@ class WCS:
         Args:
             corners: (N, 2) integers: (row, column) of the first pixel of each, from 0; they may lie outside.
         """
-        rest = (0.0,) * (self.naxis - 2)
+        if self.naxis < 2:
+            raise FitsFormatError("windows of world coordinates of one axis")
+        self._check_known()
+        header, rest = self._header(), (0.0,) * (self.naxis - 2)
         return [
-            self._resampled(Resampling((1.0,) * self.naxis, (float(column), float(row), *rest)))
+            self._with(Resampling((1.0,) * self.naxis, (float(column), float(row), *rest)), header.copy())
             for row, column in corners.tolist()
         ]
+
+    def _check_known(self) -> None:
+        if self._facts["distorted"] and self._facts["tpv"] is None:
+            raise FitsUnsupported("distortions that only wcslib knows are of whole images")
 
     def _resampled(self, by: Resampling, order: list[int] | None = None) -> WCS:
         parts = self._parts
         if order == list(range(self.naxis)):
             order = None
-        if self._facts["distorted"] and self._facts["tpv"] is None:
-            raise FitsUnsupported("distortions that only wcslib knows are of whole images")
+        self._check_known()
         if order is not None and (parts.sip is not None or parts.d2im or parts.cpdis) and order[:2] != [0, 1]:
             raise FitsUnsupported("an int takes away an axis of distortions; take a slice of one pixel")
-        header = by.header(self._header(order), self.key).to_bytes()
+        return self._with(by, self._header(order))
+
+    def _with(self, by: Resampling, header: Header) -> WCS:
+        parts = self._parts
         return WCS._of(
             parts.of_other_pixels(
-                header,
+                by.header(header, self.key).to_bytes(),
                 None if parts.sip is None else by.sip(parts.sip),
                 tuple(map(by.lookup, parts.d2im)),
                 tuple(map(by.lookup, parts.cpdis)),
