@@ -1,4 +1,4 @@
-"""What world coordinates are made of: the cards for wcslib, and beside them SIP, lookup tables, -TAB arrays."""
+"""What world coordinates are made of: the cards for wcslib, beside them SIP, lookup tables, -TAB arrays."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Parts:
             if len(facts["crpix"]) < 2:
                 raise FitsUnsupported("distortions are of two pixel axes, but there is only one")
             if self.sip is not None:
-                self.sip.crpix[:] = torch.tensor(facts["crpix"][:2])
+                self.sip.crpix[:] = torch.tensor(facts["crpix"][:2], dtype=torch.float64)
                 _give_sip(description, self.sip)
         for cpdis, lookups in enumerate((self.d2im, self.cpdis)):
             for lookup in lookups:
@@ -185,7 +185,8 @@ def _give_sip(description: Description, sip: Sip) -> None:
         kept.extend(pair)
         return side - 1, address(pair[0])[0], address(pair[1])[0]
 
-    assert sip.a is not None and sip.b is not None
+    assert sip.a is not None
+    assert sip.b is not None
     inverse = None if sip.ap is None or sip.bp is None else both(sip.ap, sip.bp)
     description.set_sip(sip.crpix.tolist(), both(sip.a, sip.b), inverse, kept)
 
