@@ -57,9 +57,6 @@ cdef extern from "wcshdr.h" nogil:
         WCSHDO_P17
     int wcshdo(int ctrl, wcsprm *wcs, int *nkeyrec, char **header)
 
-cdef extern from "wcserr.h" nogil:
-    int wcserr_enable(int enable)
-
 cdef extern from "_native/distortion.h" nogil:
     enum:
         TF_POLYNOMIAL_ORDER
@@ -118,8 +115,6 @@ POLYNOMIAL_ORDER = TF_POLYNOMIAL_ORDER
 cdef enum:
     IDLE = 64
     MEMORY = 2  # of wcslib's statuses
-
-wcserr_enable(1)  # once, so that it says what is wrong
 
 
 def wcslib_version() -> str:

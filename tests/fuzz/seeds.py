@@ -350,7 +350,8 @@ def wcs_header(projection: str, **values: object) -> list[str]:
 
 
 def wcs_inputs() -> list[bytes]:
-    codes = "AZP SZP TAN STG SIN ARC ZPN ZEA AIR CYP CEA CAR MER COP COE COD COO SFL PAR MOL AIT BON PCO TSC CSC QSC HPX XPH"
+    codes = "AZP SZP TAN STG SIN ARC ZPN ZEA AIR CYP CEA CAR MER COP COE COD COO SFL PAR MOL AIT"
+    codes += " BON PCO TSC CSC QSC HPX XPH"
     pv = {"PV2_1": 2.0, "PV2_2": 30.0}
     headers = [wcs_header(code, **pv) for code in (*codes.split(), "NCP", "GLS", "TNX", "ZPX")]
     headers += [wcs_header("TPV", PV1_1=1.0, PV2_1=1.0, PV1_7=0.001, PV2_39=1e-6, CD1_1=-0.01, CD2_2=0.01)]

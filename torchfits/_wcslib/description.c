@@ -227,15 +227,19 @@ int tf_wcs_read(const char *cards, size_t n, char key, struct wcsprm *to, char w
 
 int tf_wcs_finish(struct wcsprm *wcs, char why[TF_WHY])
 {
-    int fixed[NWCSFIX];
+    int fixed[NWCSFIX], status;
     struct wcserr notes[NWCSFIX];
     memset(notes, 0, sizeof notes);
     /* what it cannot mend is said by wcsset, or does not matter to the coordinates */
     wcsfixi(0, NULL, wcs, fixed, notes);
-    for (int i = 0; i < NWCSFIX; i++)
-        free(notes[i].msg);
-    const int status = wcsset(wcs);
-    return status ? say_error(why, status, wcs->err) : 0;
+    if ((status = wcsset(wcs)) == 0)
+        return 0;
+    /* Once more, to hear which card it is. At other times wcslib keeps silent: it would lose the memory of every
+     * message but the last about a block of points. */
+    wcserr_enable(1);
+    wcsset(wcs);
+    wcserr_enable(0);
+    return say_error(why, status, wcs->err);
 }
 
 int tf_wcs_celestial(struct wcsprm *wcs, char why[TF_WHY])
