@@ -49,7 +49,6 @@ cdef extern from "wcs.h" nogil:
         int *types
         linprm lin
         celprm cel
-    int wcsfree(wcsprm *wcs)
 
 cdef extern from "wcshdr.h" nogil:
     enum:
@@ -94,6 +93,7 @@ cdef extern from "_wcslib/description.h" nogil:
         TF_WCS_NO_CELESTIAL
     int tf_wcs_read(const char *cards, size_t n, char key, wcsprm *to, char *why)
     int tf_wcs_finish(wcsprm *wcs, char *why)
+    void tf_wcs_free(wcsprm *wcs)
     int tf_wcs_celestial(wcsprm *wcs, char *why)
     int tf_wcs_copy(const wcsprm *wcs, wcsprm *to)
     int tf_wcs_gnomonic(const wcsprm *wcs, tf_gnomonic *g, tf_tpv *tpv)
@@ -195,10 +195,10 @@ cdef class Description:
     def __dealloc__(self):
         cdef int i
         for i in range(self.idle_count):
-            wcsfree(self.idle[i])
+            tf_wcs_free(self.idle[i])
             free(self.idle[i])
         if self.wcs.flag != -1:
-            wcsfree(&self.wcs)
+            tf_wcs_free(&self.wcs)
 
     def wanted(self) -> list:
         """The arrays of -TAB axes that are to be given: (kind, EXTNAME, EXTVER, EXTLEVEL, column, row, axes)."""
@@ -218,6 +218,7 @@ cdef class Description:
             size *= <size_t>length
         if w.kind == c"i" and shape[0] != w.dimlen[0]:
             raise FitsFormatError(f"an index of {shape[0]} elements, the coordinates have {w.dimlen[0]}")
+        free(w.arrayp[0])
         w.arrayp[0] = <double *>malloc(size * sizeof(double))
         if w.arrayp[0] == NULL:
             raise MemoryError("no memory for a table of coordinates")
@@ -228,10 +229,7 @@ cdef class Description:
 
     def finish(self) -> None:
         """Make ready."""
-        tables = self.wcs.nwtb > 0
         self.complete(&self.wcs)
-        if tables and self.distorted():
-            raise FitsUnsupported("-TAB axes beside distortions that only wcslib knows")
         self.way.naxis = self.wcs.naxis
         if tf_wcs_gnomonic(&self.wcs, &self.gnomonic, &self.tpv):
             self.way.gnomonic = &self.gnomonic
@@ -313,7 +311,7 @@ cdef class Description:
                     raise _error(status, b"the description cannot be copied")
         except BaseException:
             if wcs.flag != -1:
-                wcsfree(wcs)
+                tf_wcs_free(wcs)
             free(wcs)
             raise
         return wcs
@@ -326,7 +324,7 @@ cdef class Description:
             self.idle[self.idle_count] = wcs
             self.idle_count += 1
         else:
-            wcsfree(wcs)
+            tf_wcs_free(wcs)
             free(wcs)
 
     def facts(self) -> dict:

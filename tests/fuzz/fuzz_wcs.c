@@ -10,6 +10,13 @@
 #include "_wcslib/transform.h"
 #include "common.h"
 
+/* wcslib loses a few bytes of headers that it refuses, and so does nobody else. */
+const char *__lsan_default_suppressions(void);
+const char *__lsan_default_suppressions(void)
+{
+    return "leak:linset\nleak:wcserr_set\n";
+}
+
 #define POINTS 24
 #define MOST_ELEMENTS 4096
 
@@ -32,7 +39,7 @@ static int give_arrays(struct wcsprm *wcs, input *in)
         CHECK(size > 0);
         *w->arrayp = malloc(size * sizeof(double));
         for (size_t i = 0; i < size; i++)
-            (*w->arrayp)[i] = (double)(i + take_within(in, 0, 3));
+            (*w->arrayp)[i] = take(in, 1) == 255 ? NAN : (double)i + (double)take_within(in, 0, 3);
     }
     return 1;
 }
@@ -99,7 +106,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const int key = (int)take_within(&in, 0, 3);
     const uint64_t seed = take(&in, 2);
     const int celestial = (int)take(&in, 1) % 4 == 0;
-    input numbers = {in.at, in.left < 8 ? in.left : 8};
+    input numbers = {in.at, in.left < 16 ? in.left : 16};
+    take(&in, 8);
     take(&in, 8);
 
     while (put_card(&cards, &in))
@@ -109,7 +117,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (give_arrays(&wcs, &numbers) && tf_wcs_finish(&wcs, why) == 0)
             if (!celestial || tf_wcs_celestial(&wcs, why) == 0)
                 use(&wcs, seed);
-        wcsfree(&wcs);
+        tf_wcs_free(&wcs);
     }
     free(cards.bytes);
     return 0;

@@ -415,7 +415,7 @@ def wcs_inputs() -> list[bytes]:
     }
     headers.append(wcs_header("CAR", **dates, RADECSYS="FK5", RESTFREQ=1e9, NAXIS1=100))
     return [
-        bytes([0, 1, i, i % 2, *range(8)]) + "\n".join(cards).encode() + b"\n"
+        bytes([0, 1, i, i % 2, *range(16)]) + "\n".join(cards).encode() + b"\n"
         for i, cards in enumerate(headers)
     ]
 
