@@ -1,4 +1,4 @@
-"""WCS by wcslib and our distortions, against astropy.wcs: there and back, what it says, points that are none."""
+"""WCS by wcslib and our distortions, against astropy.wcs: there and back, what it says, bad points."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_files_of_astropy(name):
     with quiet(), fits.open(DATA / name) as hdus, torchfits.open(DATA / name) as file:
         compared = 0
         for i, hdu in enumerate(hdus):
-            if not getattr(hdu, "is_image", False) or "CTYPE1" not in hdu.header:
+            if not getattr(hdu, "is_image", False) or "CRPIX1" not in hdu.header:
                 continue
             if (name, i) in REFUSED:
                 with pytest.raises(FitsFormatError, match=REFUSED[name, i]):
@@ -91,7 +91,8 @@ def test_files_of_astropy(name):
             shape = [hdu.header.get(f"NAXIS{k + 1}", 100) or 100 for k in range(found.naxis)]
             compare(found, astropy_wcs(hdu.header, hdus), points(300, found.naxis, -0.2, 1.2) * shape)
             compared += 1
-        assert compared
+        # astropy takes SIMPLE = F for no image
+        assert compared or name.startswith("header_with_time")
 
 
 @pytest.mark.skipif(not CORPUS, reason="no corpus")
@@ -221,9 +222,9 @@ def test_origin():
 
 def test_arguments_that_do_not_fit():
     wcs = WCS(cards(**simple()))
-    with pytest.raises(FitsFormatError, match="last dimension is 2"):
+    with pytest.raises(FitsFormatError, match="last dimension must be 2"):
         wcs.pixel_to_world(torch.zeros(4, 3))
-    with pytest.raises(FitsFormatError, match="last dimension is 2"):
+    with pytest.raises(FitsFormatError, match="last dimension must be 2"):
         wcs.world_to_pixel(torch.tensor(1.0))
     with pytest.raises(FitsFormatError, match="origin 2"):
         wcs.pixel_to_world(torch.zeros(2), origin=2)
@@ -408,9 +409,8 @@ def test_tables_of_coordinates(tmp_path):
             wcs, pixels = file[0].wcs, points(300, 2, -3, 12)
             compare(wcs, astropy_wcs(hdus[0].header, hdus), pixels)
             header = file[0].read_header()
-        assert torch.equal(
-            pickle.loads(pickle.dumps(wcs)).pixel_to_world(torch.ones(2)), wcs.pixel_to_world(torch.ones(2))
-        )
+        copy = pickle.loads(pickle.dumps(wcs))
+        assert torch.equal(copy.pixel_to_world(torch.ones(2)), wcs.pixel_to_world(torch.ones(2)))
         with pytest.raises(FitsUnsupported, match="-TAB column 'COORDS' of TABLE, 1: pass hdus="):
             WCS(header)
 
@@ -426,7 +426,6 @@ def test_tables_of_coordinates(tmp_path):
         ({"PS2_0": ""}, "PS2_0 and PS2_1"),
         ({"PS2_2": "COORDS"}, "not of 1 axes"),
         ({"PROJP3": 1.0}, "PV0_3"),
-        ({"PS9_1": "A"}, "PS9_1|axis"),
     ],
 )
 def test_tables_of_coordinates_that_are_none(tmp_path, more, message):
@@ -496,9 +495,14 @@ def test_models():
     assert model.sip.crpix.tolist() == [50.5, 50.5]
     assert model.linear == (False, False)
     assert torch.equal(model.matrix, torch.diag(torch.tensor([-0.01, 0.01], dtype=torch.float64)))
-    tpv = WCS(cards(**simple("TPV", PV1_1=1.0, PV2_1=1.0, PV2_7=0.5))).model
+    values = simple("TPV", PV1_1=1.0, PV2_1=1.0, PV2_7=0.5, CD1_1=-0.01, CD2_2=0.01)
+    del values["CDELT1"], values["CDELT2"]
+    tpv = WCS(cards(**values)).model
+    assert tpv.ctype == ("RA---TPV", "DEC--TPV")
     assert tpv.celestial.projection == "TAN"
     assert tpv.tpv.pv[1, 7] == 0.5
+    with pytest.raises(FitsUnsupported, match="only wcslib knows"):
+        _ = WCS(cards(**simple("TPV", PV1_1=1.0, PV2_1=1.0))).model
     cube = WCS(cards(**simple(NAXIS=3, CTYPE3="FREQ"))).model
     assert cube.linear == (False, False, True)
 
@@ -559,7 +563,7 @@ def test_errors_say_where(tmp_path):
             _ = file[0].wcs
         assert error.value.hdu == 0
         assert error.value.library == "wcslib"
-        assert "(wcslib status 5)" in str(error.value)
+        assert "(wcslib status 4)" in str(error.value)
         assert file[0].read().shape == (4, 4)  # a bad WCS hides no pixels
     copy = pickle.loads(pickle.dumps(error.value))
     assert str(copy) == str(error.value)

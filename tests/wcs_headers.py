@@ -93,9 +93,8 @@ def sip(order: int = 3, size: float = 1e-5, inverse: bool = False, **values) -> 
     if inverse:
         for name in ("AP", "BP"):
             found[f"{name}_ORDER"] = order
-            found |= {
-                f"{name}_{i}_{j}": -found.get(f"{name[0]}_{i}_{j}", 0.0) for i in (0, 1, 2) for j in (0, 1, 2)
-            }
+            terms = [(i, j) for i in (0, 1, 2) for j in (0, 1, 2)]
+            found |= {f"{name}_{i}_{j}": -found.get(f"{name[0]}_{i}_{j}", 0.0) for i, j in terms}
     return found
 
 
@@ -104,7 +103,7 @@ def points(n: int, naxis: int, low: float, high: float, seed: int = 0) -> np.nda
 
 
 def on_sky(wcs: torchfits.WCS, a: np.ndarray, b: np.ndarray) -> float:
-    """The largest difference of two sets of world coordinates; longitudes count by the cosine of the latitude."""
+    """The largest difference of world coordinates; longitudes count by the cosine of the latitude."""
     facts = wcs._facts
     apart = np.abs(a - b) / np.maximum(1, np.abs(a))
     if facts["lng"] >= 0 and facts["lat"] >= 0:

@@ -49,7 +49,6 @@ cdef extern from "wcs.h" nogil:
         int *types
         linprm lin
         celprm cel
-    int wcsfree(wcsprm *wcs)
     int wcsset(wcsprm *wcs)
     int wcssub(int alloc, const wcsprm *source, int *count, int *axes, wcsprm *to)
 
@@ -58,9 +57,6 @@ cdef extern from "wcshdr.h" nogil:
         WCSHDO_safe
         WCSHDO_P17
     int wcshdo(int ctrl, wcsprm *wcs, int *nkeyrec, char **header)
-
-cdef extern from "wcserr.h" nogil:
-    int wcserr_enable(int enable)
 
 cdef extern from "_native/distortion.h" nogil:
     enum:
@@ -99,6 +95,7 @@ cdef extern from "_wcslib/description.h" nogil:
         TF_WCS_NO_CELESTIAL
     int tf_wcs_read(const char *cards, size_t n, char key, wcsprm *to, char *why)
     int tf_wcs_finish(wcsprm *wcs, char *why)
+    void tf_wcs_free(wcsprm *wcs)
     int tf_wcs_celestial(wcsprm *wcs, char *why)
     int tf_wcs_copy(const wcsprm *wcs, wcsprm *to)
     int tf_wcs_gnomonic(const wcsprm *wcs, tf_gnomonic *g, tf_tpv *tpv)
@@ -120,8 +117,6 @@ POLYNOMIAL_ORDER = TF_POLYNOMIAL_ORDER
 cdef enum:
     IDLE = 64
     MEMORY = 2  # of wcslib's statuses
-
-wcserr_enable(1)  # once, so that it says what is wrong
 
 
 def wcslib_version() -> str:
@@ -202,10 +197,10 @@ cdef class Description:
     def __dealloc__(self):
         cdef int i
         for i in range(self.idle_count):
-            wcsfree(self.idle[i])
+            tf_wcs_free(self.idle[i])
             free(self.idle[i])
         if self.wcs.flag != -1:
-            wcsfree(&self.wcs)
+            tf_wcs_free(&self.wcs)
 
     def wanted(self) -> list:
         """The arrays of -TAB axes that are to be given: (kind, EXTNAME, EXTVER, EXTLEVEL, column, row, axes)."""
@@ -225,6 +220,7 @@ cdef class Description:
             size *= <size_t>length
         if w.kind == c"i" and shape[0] != w.dimlen[0]:
             raise FitsFormatError(f"an index of {shape[0]} elements, the coordinates have {w.dimlen[0]}")
+        free(w.arrayp[0])
         w.arrayp[0] = <double *>malloc(size * sizeof(double))
         if w.arrayp[0] == NULL:
             raise MemoryError("no memory for a table of coordinates")
@@ -235,10 +231,7 @@ cdef class Description:
 
     def finish(self) -> None:
         """Make ready."""
-        tables = self.wcs.nwtb > 0
         self.complete(&self.wcs)
-        if tables and self.distorted():
-            raise FitsUnsupported("-TAB axes beside distortions that only wcslib knows")
         self.way.naxis = self.wcs.naxis
         if tf_wcs_gnomonic(&self.wcs, &self.gnomonic, &self.tpv):
             self.way.gnomonic = &self.gnomonic
@@ -320,7 +313,7 @@ cdef class Description:
                     raise _error(status, b"the description cannot be copied")
         except BaseException:
             if wcs.flag != -1:
-                wcsfree(wcs)
+                tf_wcs_free(wcs)
             free(wcs)
             raise
         return wcs
@@ -333,7 +326,7 @@ cdef class Description:
             self.idle[self.idle_count] = wcs
             self.idle_count += 1
         else:
-            wcsfree(wcs)
+            tf_wcs_free(wcs)
             free(wcs)
 
     def facts(self) -> dict:
@@ -390,5 +383,5 @@ cdef class Description:
         finally:
             free(cards)
             if ordered.flag != -1:
-                wcsfree(&ordered)
+                tf_wcs_free(&ordered)
             self.give_back(wcs)

@@ -41,8 +41,10 @@ class WCS:
         FitsUnsupported: More than 32 axes; tables without `hdus`; SIP beyond order 19.
 
     Example:
-        >>> header = torchfits.Header({'CTYPE1': 'RA---TAN', 'CTYPE2': 'DEC--TAN', 'CRVAL1': 10.0,
-        ...     'CRVAL2': 20.0, 'CRPIX1': 50.5, 'CRPIX2': 50.5, 'CDELT1': -0.001, 'CDELT2': 0.001})
+        >>> header = torchfits.Header({
+        ...     'CTYPE1': 'RA---TAN', 'CRVAL1': 10.0, 'CRPIX1': 50.5, 'CDELT1': -0.001,
+        ...     'CTYPE2': 'DEC--TAN', 'CRVAL2': 20.0, 'CRPIX2': 50.5, 'CDELT2': 0.001,
+        ... })
         >>> torchfits.WCS(header).pixel_to_world(torch.tensor([49.5, 49.5]))
         tensor([10., 20.], dtype=torch.float64)
     """
@@ -132,7 +134,7 @@ class WCS:
 
     @property
     def pixel_scale(self) -> torch.Tensor:
-        """How far a pixel of each axis moves the world at CRPIX, without distortions; (naxis,) in `units`."""
+        """How far the world moves by a pixel of each axis, at CRPIX, in `units`, (naxis,)."""
         matrix = torch.tensor(self._facts["matrix"], dtype=torch.float64)
         return torch.linalg.vector_norm(matrix, dim=0)
 
@@ -416,7 +418,7 @@ class WCS:
         points = _real(points)
         if points.ndim == 0 or points.shape[-1] != self.naxis:
             raise FitsFormatError(
-                f"points of shape {tuple(points.shape)}: the last dimension is {self.naxis}"
+                f"points of shape {tuple(points.shape)}: the last dimension must be {self.naxis}"
             )
         if origin not in (0, 1):
             raise FitsFormatError(f"origin {origin!r}: 0 or 1")

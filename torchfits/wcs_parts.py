@@ -1,4 +1,4 @@
-"""What world coordinates are made of: the cards for wcslib; SIP, lookup tables, the arrays of -TAB axes."""
+"""What world coordinates are made of: the cards for wcslib, beside them SIP, lookup tables, -TAB arrays."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Parts:
             if len(facts["crpix"]) < 2:
                 raise FitsUnsupported("distortions are of two pixel axes, but there is only one")
             if self.sip is not None:
-                self.sip.crpix[:] = torch.tensor(facts["crpix"][:2])
+                self.sip.crpix[:] = torch.tensor(facts["crpix"][:2], dtype=torch.float64)
                 _give_sip(description, self.sip)
         for cpdis, lookups in enumerate((self.d2im, self.cpdis)):
             for lookup in lookups:

@@ -83,16 +83,47 @@ static long axes_of(const char *card)
     return strtol(value, NULL, 10);
 }
 
-/* Copies a card; what is no printable ASCII becomes a blank, since the scanner goes by lines and strings. */
-static void copy_card(char *to, const char *card)
+static void blank_quotes(char *card, int from, int to)
+{
+    for (int i = from; i < to; i++)
+        if (card[i] == '\'')
+            card[i] = ' ';
+}
+
+/* Where the string value of a card ends, 0 where it has none, -1 where its quote is not closed. */
+static int string_end(const char *card)
+{
+    int i = NAME + 2;
+    while (i < CARD && card[i] == ' ')
+        i++;
+    if (i == CARD || card[i] != '\'')
+        return 0;
+    for (i++; i < CARD; i++) {
+        if (card[i] != '\'')
+            continue;
+        if (i + 1 == CARD || card[i + 1] != '\'')
+            return i + 1;
+        i++; /* two of them are one inside */
+    }
+    return -1;
+}
+
+/* Copies a card for the scanner of wcslib 7.12, which takes a string from one quote to the next, be that in another
+ * card, and copies it to where only 72 characters fit. What is no printable ASCII becomes a blank. 0 where the card
+ * is no sound one. */
+static int copy_card(char *to, const char *card)
 {
     for (int i = 0; i < CARD; i++)
         to[i] = card[i] >= ' ' && card[i] <= '~' ? card[i] : ' ';
-    if (strncmp(to, "CTYPE", 5) != 0)
-        return;
-    for (int i = NAME; i + 4 <= CARD; i++)
+    const int end = string_end(to);
+    if (end < 0)
+        return 0;
+    blank_quotes(to, 0, end ? NAME + 2 : CARD);
+    blank_quotes(to, end, CARD);
+    for (int i = NAME; strncmp(to, "CTYPE", 5) == 0 && i + 4 <= end; i++)
         if (strncmp(to + i, "-TAB", 4) == 0)
             to[i + 3] = TF_TAB_LATER;
+    return 1;
 }
 
 ptrdiff_t tf_wcs_cards(const char *cards, size_t n, char key, char *to, int *described)
@@ -105,8 +136,10 @@ ptrdiff_t tf_wcs_cards(const char *cards, size_t n, char key, char *to, int *des
             continue;
         if (axes_of(cards) > TF_AXES_AT_MOST)
             return -1 - (ptrdiff_t)i;
+        if (!copy_card(to + kept * CARD, cards))
+            continue;
+        kept++;
         *described |= whose == 2;
-        copy_card(to + kept++ * CARD, cards);
     }
     return kept;
 }

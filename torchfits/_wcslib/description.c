@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <tab.h>
 #include <wcserr.h>
 #include <wcsfix.h>
 #include <wcshdr.h>
@@ -225,17 +226,72 @@ int tf_wcs_read(const char *cards, size_t n, char key, struct wcsprm *to, char w
     return status;
 }
 
+/* What transform.c counts on where it keeps NaN from tables: the reference point is one, indices are numbers. */
+static int check_reference(const struct wcsprm *wcs, char why[TF_WHY])
+{
+    const int naxis = wcs->naxis;
+    if (!wcs->ntab)
+        return TF_WCS_DONE;
+    if (wcs->lin.dispre || wcs->lin.disseq) {
+        say(why, "-TAB axes beside distortions that only wcslib knows");
+        return TF_WCS_TABLES;
+    }
+    for (int i = 0; i < naxis; i++) {
+        if (!isfinite(wcs->crpix[i]) || !isfinite(wcs->crval[i])) {
+            snprintf(why, TF_WHY, "CRPIX%d or CRVAL%d is no number", i + 1, i + 1);
+            return TF_WCS_TABLES;
+        }
+        for (int j = 0; j < naxis; j++) {
+            if (!isfinite(wcs->cdelt[i] * wcs->pc[i * naxis + j])) {
+                snprintf(why, TF_WHY, "CDELT%d, PC%d_%d or CD%d_%d is no number", i + 1, i + 1, j + 1, i + 1, j + 1);
+                return TF_WCS_TABLES;
+            }
+        }
+    }
+    for (int k = 0; k < wcs->ntab; k++) {
+        const struct tabprm *tab = wcs->tab + k;
+        for (int m = 0; m < tab->M; m++) {
+            for (int i = 0; tab->index[m] && i < tab->K[m]; i++) {
+                if (!isfinite(tab->index[m][i])) {
+                    snprintf(why, TF_WHY, "the index of axis %d of a table of coordinates has NaN", m + 1);
+                    return TF_WCS_TABLES;
+                }
+            }
+        }
+    }
+    return TF_WCS_DONE;
+}
+
 int tf_wcs_finish(struct wcsprm *wcs, char why[TF_WHY])
 {
-    int fixed[NWCSFIX];
+    int fixed[NWCSFIX], status;
     struct wcserr notes[NWCSFIX];
     memset(notes, 0, sizeof notes);
     /* what it cannot mend is said by wcsset, or does not matter to the coordinates */
     wcsfixi(0, NULL, wcs, fixed, notes);
-    for (int i = 0; i < NWCSFIX; i++)
-        free(notes[i].msg);
-    const int status = wcsset(wcs);
-    return status ? say_error(why, status, wcs->err) : 0;
+    if ((status = wcsset(wcs)) == 0)
+        return check_reference(wcs, why);
+    /* Once more, to hear which card it is. At other times wcslib keeps silent: it would lose the memory of every
+     * message but the last about a block of points. */
+    wcserr_enable(1);
+    wcsset(wcs);
+    wcserr_enable(0);
+    return say_error(why, status, wcs->err);
+}
+
+void tf_wcs_free(struct wcsprm *wcs)
+{
+    /* what wcstab has announced and tabset has not taken yet */
+    double *const announced = (double *)0x1;
+    for (int i = 0; wcs->m_tab && i < wcs->ntab; i++) {
+        struct tabprm *tab = wcs->tab + i;
+        if (tab->m_coord == announced)
+            free(tab->coord);
+        for (int m = 0; m < tab->m_M; m++)
+            if (tab->m_indxs[m] == announced)
+                free(tab->index[m]);
+    }
+    wcsfree(wcs);
 }
 
 int tf_wcs_celestial(struct wcsprm *wcs, char why[TF_WHY])

@@ -20,11 +20,14 @@ enum {
 };
 
 /* Reads the description `key` of n cards into `to`, which holds nothing yet. Where it succeeds, `to` wants its -TAB
- * arrays (to->wtb), then tf_wcs_finish, at last wcsfree, also if these fail. `why` says what is wrong. */
+ * arrays (to->wtb), then tf_wcs_finish, at last tf_wcs_free, also if these fail. `why` says what is wrong. */
 int tf_wcs_read(const char *cards, size_t n, char key, struct wcsprm *to, char why[TF_WHY]);
 
 /* Mends what is not standard, as astropy does, and makes ready. */
 int tf_wcs_finish(struct wcsprm *wcs, char why[TF_WHY]);
+
+/* Gives back what a description holds, the arrays it was given too. */
+void tf_wcs_free(struct wcsprm *wcs);
 
 /* Leaves the celestial axes alone of a description that is ready. */
 int tf_wcs_celestial(struct wcsprm *wcs, char why[TF_WHY]);

@@ -25,6 +25,7 @@ typedef struct {
 typedef struct {
     double from[BLOCK], plane[BLOCK], phi[BLOCK], theta[BLOCK];
     int stat[BLOCK];
+    char aside[BLOCK];
 } scratch;
 
 /* Points of which wcslib says that they have no answer get none, in those coordinates that it names. */
@@ -34,6 +35,42 @@ static void forget_invalid(double *points, int naxis, const int *stat, int n)
         for (int i = 0; stat[k] >> i && i < naxis; i++)
             if (stat[k] >> i & 1)
                 points[k * naxis + i] = NAN;
+}
+
+/* Whether the intermediate world coordinates of a pixel are numbers. */
+static int is_in_plane(const struct wcsprm *wcs, const double *pixel)
+{
+    const int naxis = wcs->naxis;
+    for (int i = 0; i < naxis; i++) {
+        double sum = 0;
+        for (int j = 0; j < naxis; j++)
+            sum += wcs->cdelt[i] * wcs->pc[i * naxis + j] * (pixel[j] - wcs->crpix[j]);
+        if (!isfinite(sum))
+            return 0;
+    }
+    return 1;
+}
+
+/* tabx2s of wcslib 7.12 makes an index of NaN: such points are replaced by the reference point for a while. */
+static void set_aside(const struct wcsprm *wcs, int to_world, double *points, int n, char *aside)
+{
+    const int naxis = wcs->naxis;
+    for (int k = 0; k < n; k++) {
+        double *point = points + k * naxis;
+        int finite = 1;
+        for (int i = 0; i < naxis; i++)
+            finite &= isfinite(point[i]) != 0;
+        aside[k] = !finite || (to_world && !is_in_plane(wcs, point));
+        if (aside[k])
+            memcpy(point, to_world ? wcs->crpix : wcs->crval, sizeof(double) * (size_t)naxis);
+    }
+}
+
+static void forget_aside(double *points, int naxis, const char *aside, int n)
+{
+    for (int k = 0; k < n; k++)
+        for (int i = 0; aside[k] && i < naxis; i++)
+            points[k * naxis + i] = NAN;
 }
 
 static void by_wcslib(struct wcsprm *wcs, int to_world, double *points, int n, scratch *s)
@@ -59,6 +96,15 @@ static void by_wcslib(struct wcsprm *wcs, int to_world, double *points, int n, s
     }
 }
 
+static void carefully(struct wcsprm *wcs, int to_world, double *points, int n, scratch *s)
+{
+    if (wcs->ntab)
+        set_aside(wcs, to_world, points, n, s->aside);
+    by_wcslib(wcs, to_world, points, n, s);
+    if (wcs->ntab)
+        forget_aside(points, wcs->naxis, s->aside, n);
+}
+
 /* Adds to the pixel coordinates. */
 static void shift(double *points, size_t count, double by)
 {
@@ -78,12 +124,12 @@ static void block(const job *j, struct wcsprm *wcs, double *points, int n, scrat
         if (way->gnomonic)
             tf_gnomonic_to_world(way->gnomonic, points, count);
         else
-            by_wcslib(wcs, 1, points, n, s);
+            carefully(wcs, 1, points, n, s);
     } else {
         if (way->gnomonic)
             tf_gnomonic_to_pixel(way->gnomonic, points, count);
         else
-            by_wcslib(wcs, 0, points, n, s);
+            carefully(wcs, 0, points, n, s);
         if (way->distortion)
             tf_undistort(way->distortion, points, count, naxis);
         shift(points, count * naxis, way->origin - 1);
