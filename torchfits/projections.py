@@ -127,7 +127,7 @@ def _tan_to(x: Tensor, y: Tensor, c: Constants) -> Direction:
 
 
 def _tan_from(l: Tensor, m: Tensor, n: Tensor, c: Constants) -> PlanePoint:
-    valid = n > 0
+    valid = n > SLACK
     n = torch.where(valid, n, 1.0)
     return m / n, -l / n, valid
 
@@ -163,7 +163,7 @@ def _sin_to(x: Tensor, y: Tensor, c: Constants) -> Direction:
 def _sin_from(l: Tensor, m: Tensor, n: Tensor, c: Constants) -> PlanePoint:
     xi, eta = c
     z = _one_minus(n, l * l + m * m)
-    return m + xi * z, eta * z - l, n >= eta * l - xi * m
+    return m + xi * z, eta * z - l, n >= eta * l - xi * m - SLACK
 
 
 def _one_minus(n: Tensor, square: Tensor) -> Tensor:
@@ -640,18 +640,17 @@ def _bon_from(l: Tensor, m: Tensor, n: Tensor, c: Constants) -> PlanePoint:
 
 def _pco_to(x: Tensor, y: Tensor, c: Constants) -> Direction:
     square, far = x * x, y.abs()
-    inside = far <= math.pi / 2
     # (x^2 + (y - theta)^2) tan(theta) = 2 (y - theta)
     theta = _inverse(
         lambda a: (square + (far - a) ** 2) * torch.tan(a) - 2 * (far - a),
         lambda a: 2 + (square + (far - a) ** 2) / torch.cos(a) ** 2 - 2 * (far - a) * torch.tan(a),
         torch.zeros_like(square + far),
         torch.zeros_like(far),
-        torch.where(inside, far, 0.0),
+        far.clamp(max=math.pi / 2),
     )
     tangent = torch.tan(theta)
     phi = quotient(angle(x * tangent, 1 - (far - theta) * tangent), torch.sin(theta))
-    return _direction(torch.where(theta == 0, x, phi), y.sign() * theta, inside)
+    return _direction(torch.where(theta == 0, x, phi), y.sign() * theta)
 
 
 def _sinc(x: Tensor) -> Tensor:
@@ -808,7 +807,7 @@ def _xph_to(x: Tensor, y: Tensor, c: Constants) -> Direction:
     xi, eta = -u - v, u - v + math.pi / 2
     equatorial = eta.abs() <= math.pi / 4
     sigma = torch.where(equatorial, 1.0, 2 - eta.abs() * (4 / math.pi))
-    phi = (quarter - 1.5) * (math.pi / 2) + torch.where(sigma == 0, 0.0, quotient(xi, sigma))
+    phi = (quarter.to(x.dtype) - 1.5) * (math.pi / 2) + torch.where(sigma == 0, 0.0, quotient(xi, sigma))
     less = sigma * sigma / 3
     n = torch.where(equatorial, eta * (8 / (3 * math.pi)), eta.sign() * (1 - less))
     distance = root(torch.where(equatorial, 1 - n * n, less * (2 - less)))

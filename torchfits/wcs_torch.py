@@ -39,6 +39,8 @@ def why_not(model: Model) -> str | None:
         return f"projection {celestial.projection}"
     if celestial.projection == "BON" and bool((celestial.pv[..., 1] == 0).any()):
         return "projection BON with PVi_1 = 0"
+    if celestial.projection == "HPX" and celestial.offset:
+        return "projection HPX with an offset"  # wcslib's two ways are not each other's inverse there
     if any(name.strip() == "CUBEFACE" for name in model.ctype):
         return "a CUBEFACE axis"
     return None
@@ -220,12 +222,14 @@ class Sky:
 
     def from_world(self, lng: Tensor, lat: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         r = self.rotation
-        lng, lat = (lng - r.lngp) * DEGREE, lat * DEGREE
-        cos_lat, z = torch.cos(lat), torch.sin(lat)
-        x, across = cos_lat * torch.cos(lng), -cos_lat * torch.sin(lng)
+        turn = (r.lngp - lng) * DEGREE
+        z, cos_lat = torch.sin(lat * DEGREE), torch.cos(lat * DEGREE)
+        # the celestial poles lie on the meridian of the native one exactly, or they keep their longitude
+        tilted_pole = (lat.abs() == 90) & (r.sin_colatitude != 0)
+        x, across = cos_lat * torch.cos(turn), torch.where(tilted_pole, 0.0, cos_lat * torch.sin(turn))
         along = z * r.sin_colatitude - x * r.cos_colatitude
         n = z * r.cos_colatitude + x * r.sin_colatitude
-        l, m = along * r.cos_phip - across * r.sin_phip, along * r.sin_phip + across * r.cos_phip  # noqa: E741
+        l, m = along * r.cos_phip - across * r.sin_phip, along * r.sin_phip + across * r.cos_phip + 0.0  # noqa: E741
         x, y, valid = self.projection.from_sphere(l, m, n, self.constants)
         if self.origin is not None:
             x, y = x - self.origin[0], y - self.origin[1]
