@@ -40,7 +40,7 @@ def model_of(wcs: WCS, header=None) -> Model:
             lonpole=tensor(cel.ref[2]),
             latpole=tensor(cel.ref[3]),
         )
-        if wcs.wcs.ctype[wcs.wcs.lng].endswith("TPV"):
+        if header is not None and header[f"CTYPE{wcs.wcs.lng + 1}"].endswith("TPV"):
             axes = wcs.wcs.lng + 1, wcs.wcs.lat + 1
             tpv = Tpv(tensor([[header.get(f"PV{axis}_{m}", 0.0) for m in range(40)] for axis in axes]))
     sip = None

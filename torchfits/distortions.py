@@ -54,17 +54,20 @@ def polynomial(c: Coefficients, u: Tensor, v: Tensor) -> Tensor:
 
 def polynomial_and_slopes(c: Coefficients, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """`polynomial` and its derivatives by u and v."""
-    zero = torch.zeros_like(u)
-    value, by_u, by_v = zero, zero, zero
-    for row in reversed(c):
-        inner, slope = row[-1], zero
+    value = by_u = by_v = torch.zeros_like(u)
+    for row, power in zip(reversed(c), range(len(c)), strict=True):
+        inner, slope = row[-1], None
         for k in reversed(row[:-1]):
-            slope = torch.addcmul(inner, slope, v)
+            slope = inner if slope is None else torch.addcmul(inner, slope, v)
             inner = torch.addcmul(k, inner, v)
-        by_u = torch.addcmul(value, by_u, u)
-        value = torch.addcmul(inner, value, u)
-        by_v = torch.addcmul(slope, by_v, u)
-    return value, by_u, by_v
+        if power > 1:
+            by_u = torch.addcmul(value, by_u, u)
+            by_v = torch.addcmul(slope, by_v, u)
+        elif power == 1:
+            by_u, by_v = value, slope
+        value = inner if power == 0 else torch.addcmul(inner, value, u)
+    zero = torch.zeros_like(u)
+    return value + zero, by_u + zero, by_v + zero
 
 
 class SipShift:
@@ -212,23 +215,17 @@ def undo(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What a distortion moves to x, y, and whether it was found; differentiable twice.
 
-    `guess` tells how far x and y are moved back at first.
+    `guess` tells about how far x and y are moved back.
     """
     with torch.no_grad():
-        if guess is None:
-            start = distortion(x, y)
-            u, v = x - start.x, y - start.y
-        else:
-            dx, dy = guess(x, y)
-            u, v = x + dx, y + dy
-        eager = x.device.type == "cpu" and not torch.compiler.is_compiling()
-        scale = 1 + torch.maximum(x.abs(), y.abs())
-        found = torch.zeros_like(u, dtype=torch.bool)
+        dx, dy = (0.0, 0.0) if guess is None else guess(x, y)
+        u, v = x + dx, y + dy
         for _ in range(STEPS):
             before_u, before_v = u, v
             u, v = _newton(distortion, u, v, x, y)
-            found = torch.maximum((u - before_u).abs(), (v - before_v).abs()) <= 1e-11 * scale
-            if eager and bool(found.all()):
+            # what is still missing is of the order of the square
+            found = torch.maximum((u - before_u).abs(), (v - before_v).abs()) <= 1e-6
+            if not torch.compiler.is_compiling() and bool(found.all()):
                 break
         u, v = torch.where(found, u, x), torch.where(found, v, y)
     if torch.is_grad_enabled():
