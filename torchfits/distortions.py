@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from torchfits.projections import root
+from torchfits.projections import highest_given, root
 from torchfits.wcs_model import Lookup, Sip, Tpv
 
 Coefficients = Sequence[Sequence[Tensor]]
@@ -96,7 +96,7 @@ class SipShift:
 
 # PVi_m is the coefficient of r to an odd power for m = 3, 11, 23 and 39, and of these powers of the own axis and
 # the other for the others
-_RADIAL = (3, 11, 23, 39)
+_RADIAL = [3, 11, 23, 39]
 _POWERS = [(degree - j, j) for degree in range(8) for j in range(degree + 1)]
 _TERMS = [m for m in range(40) if m not in _RADIAL]
 
@@ -118,18 +118,15 @@ class TpvShift:
 
     def __init__(self, tpv: Tpv):
         pv = tpv.pv
-        given = pv.detach().reshape(-1, 40).ne(0).any(0).nonzero().flatten().tolist()
-        highest = max([1, *given])
-        self.radial = [k for k in range(4) if _RADIAL[k] in given]
+        highest = max(1, highest_given(pv))
         self.x = _tpv_polynomial(pv[..., 0, :], highest, False)
         self.y = _tpv_polynomial(pv[..., 1, :], highest, True)
-        last = max(self.radial, default=-1) + 1
-        self.rx = [pv[..., 0, m] for m in _RADIAL[:last]]
-        self.ry = [pv[..., 1, m] for m in _RADIAL[:last]]
+        radial = _RADIAL[: highest_given(pv[..., _RADIAL]) + 1]
+        self.rx, self.ry = ([pv[..., axis, m] for m in radial] for axis in (0, 1))
 
     def move(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         dx, dy = polynomial(self.x, x, y) - x, polynomial(self.y, x, y) - y
-        if self.radial:
+        if self.rx:
             r = root(x * x + y * y)
             dx, dy = dx + _odd(self.rx, r)[0], dy + _odd(self.ry, r)[0]
         return dx, dy
@@ -137,7 +134,7 @@ class TpvShift:
     def shift(self, x: Tensor, y: Tensor) -> Shift:
         a, au, av = polynomial_and_slopes(self.x, x, y)
         b, bu, bv = polynomial_and_slopes(self.y, x, y)
-        if self.radial:
+        if self.rx:
             r = root(x * x + y * y)
             away = torch.where(r == 0, 1.0, r)
             ra, sa = _odd(self.rx, r)

@@ -58,6 +58,12 @@ def arcsine(sine: Tensor) -> Tensor:
     return torch.where(inside, torch.asin(torch.where(inside, sine, 0.0)), sine.sign() * (math.pi / 2))
 
 
+def highest_given(parameters: Tensor) -> int:
+    """The last of some parameters (..., m) that is not 0; the last of all where they want a gradient; or -1."""
+    given = parameters.detach().reshape(-1, parameters.shape[-1]).ne(0).any(0).nonzero().flatten().tolist()
+    return parameters.shape[-1] - 1 if parameters.requires_grad else max(given, default=-1)
+
+
 def sind(degrees: Tensor) -> Tensor:
     """The sine, exact at multiples of 90 degrees."""
     sine = torch.sin(degrees * DEGREE)
@@ -332,8 +338,7 @@ def _inverse(
 
 def _zpn_constants(pv: Tensor) -> Constants:
     """How far from the pole the polynomial grows, its value there, and the coefficients."""
-    given = pv.detach().reshape(-1, pv.shape[-1]).ne(0).any(0)
-    order = max(1, *given.nonzero().flatten().tolist())
+    order = max(1, highest_given(pv))
     coefficients = tuple(pv[..., k] for k in range(order + 1))
     with torch.no_grad():
         limit = torch.full_like(pv[..., 0], math.pi)

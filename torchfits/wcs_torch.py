@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -21,6 +21,8 @@ from torchfits.projections import (
     sind,
 )
 from torchfits.wcs_model import Celestial, Model
+
+Compute = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 CHUNK = 1 << 14  # points whose intermediate results stay in a core's cache
 TOLERANCE = 1e-10  # of the parameters of the rotation, as in wcslib
@@ -148,6 +150,11 @@ def rotation(celestial: Celestial, lng0: Tensor, lat0: Tensor) -> Rotation:
     )
 
 
+def _valued(derivatives: Tensor, value: Tensor) -> Tensor:
+    """The one's derivatives with the other's value."""
+    return derivatives + (value - derivatives).detach()
+
+
 def _half_turn(degrees: Tensor) -> Tensor:
     """From -180 to 180."""
     degrees = torch.where(degrees > 180, degrees - 360, degrees)
@@ -164,10 +171,10 @@ def _pole(celestial: Celestial, lng0: Tensor, lat0: Tensor) -> tuple[Tensor, Ten
     sine = sin_lat0 / torch.where(free, 1.0, reach)
     valid = torch.where(free, sin_lat0 == 0, sine.abs() <= 1 + TOLERANCE)
     inside = sine.abs() < 1
-    v = torch.where(inside, torch.acos(torch.where(inside, sine, 0.0)) / DEGREE, 90 - 90 * sine.sign())
-    u = angle(sin_theta0, along) / DEGREE
-    same = turn == 0
-    u, v = torch.where(same, theta0, u), torch.where(same, 90 - lat0, v)
+    u, v = angle(sin_theta0, along) / DEGREE, torch.acos(torch.where(inside, sine, 0.0)) / DEGREE
+    same = turn == 0  # what they are is known then, but not how they change
+    u, v = torch.where(same, _valued(u, theta0), u), torch.where(same, _valued(v, 90 - lat0), v)
+    v = torch.where(inside, v, torch.where(same, 90 - lat0, 90 - 90 * sine.sign()))
     north, south = _half_turn(u + v), _half_turn(u - v)
     north_fits, south_fits = north.abs() < 90 + TOLERANCE, south.abs() < 90 + TOLERANCE
     nearer = (celestial.latpole - north).abs() < (celestial.latpole - south).abs()
@@ -342,9 +349,8 @@ class Transform:
             raise ValueError(f"no WCS for torch: {reason}")
         self.model = model
         # what is prepared of parameters that require a gradient belongs to one graph
-        self._kept: dict[torch.device, _Prepared] | None = {}
-        if any(t.requires_grad for t in _tensors(model)):
-            self._kept = None
+        self._keeps = not any(t.requires_grad for t in _tensors(model))
+        self._kept: dict[torch.device, _Prepared] = {}
 
     @classmethod
     def stack(cls, models: Sequence[Model]) -> Transform:
@@ -375,12 +381,16 @@ class Transform:
             made, valid = function(list(piece.unbind(-1)))
             return torch.where(valid.unsqueeze(-1), torch.stack(made, -1), torch.nan), valid
 
-        alone = (
-            points.device.type == "cpu" and self.model.crpix.dim() == 1 and not torch.compiler.is_compiling()
-        )
-        follows = torch.is_grad_enabled() and (points.requires_grad or self._kept is None)
+        if torch.is_grad_enabled() and (points.requires_grad or not self._keeps):
+            return compute(points)
+        with torch.no_grad():
+            return self._by_chunks(points, compute)
+
+    def _by_chunks(self, points: Tensor, compute: Compute) -> tuple[Tensor, Tensor]:
+        """One WCS and many points on the CPU: a few points at a time, so that all stays in the cache."""
         count = points.numel() // self.model.naxis
-        if not alone or follows or count <= CHUNK:
+        one = self.model.crpix.dim() == 1
+        if count <= CHUNK or not one or points.device.type != "cpu" or torch.compiler.is_compiling():
             return compute(points)
         flat = points.reshape(-1, self.model.naxis)
         result, valid = torch.empty_like(flat), torch.empty(count, dtype=torch.bool)
@@ -390,7 +400,7 @@ class Transform:
         return result.reshape(points.shape), valid.reshape(points.shape[:-1])
 
     def _prepared(self, device: torch.device) -> _Prepared:
-        if self._kept is None:
+        if not self._keeps or torch.is_inference_mode_enabled():
             return _Prepared(_moved(self.model, device))
         if device not in self._kept:
             self._kept[device] = _Prepared(_moved(self.model, device))
