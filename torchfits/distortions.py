@@ -54,11 +54,12 @@ def polynomial(c: Coefficients, u: Tensor, v: Tensor) -> Tensor:
 
 def polynomial_and_slopes(c: Coefficients, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """`polynomial` and its derivatives by u and v."""
-    value = by_u = by_v = torch.zeros_like(u)
-    for row, power in zip(reversed(c), range(len(c)), strict=True):
-        inner, slope = row[-1], None
-        for k in reversed(row[:-1]):
-            slope = inner if slope is None else torch.addcmul(inner, slope, v)
+    zero = torch.zeros_like(u)
+    value = by_u = by_v = zero
+    for power, row in enumerate(reversed(c)):
+        inner, slope = row[-1], zero
+        for n, k in enumerate(reversed(row[:-1])):
+            slope = inner if n == 0 else torch.addcmul(inner, slope, v)
             inner = torch.addcmul(k, inner, v)
         if power > 1:
             by_u = torch.addcmul(value, by_u, u)
@@ -66,7 +67,6 @@ def polynomial_and_slopes(c: Coefficients, u: Tensor, v: Tensor) -> tuple[Tensor
         elif power == 1:
             by_u, by_v = value, slope
         value = inner if power == 0 else torch.addcmul(inner, value, u)
-    zero = torch.zeros_like(u)
     return value + zero, by_u + zero, by_v + zero
 
 
@@ -94,8 +94,8 @@ class SipShift:
         return Shift(a, b, au, av, bu, bv)
 
 
-# PVi_m is the coefficient of r to an odd power for m = 3, 11, 23 and 39, and of these powers of the own axis and
-# the other for the others
+# PVi_m is the coefficient of r, r^3, r^5 or r^7 for m = 3, 11, 23 and 39, for others that of a power of the
+# coordinate of axis i times a power of the other coordinate
 _RADIAL = [3, 11, 23, 39]
 _POWERS = [(degree - j, j) for degree in range(8) for j in range(degree + 1)]
 _TERMS = [m for m in range(40) if m not in _RADIAL]
@@ -200,7 +200,7 @@ def _interpolate(lookup: Lookup, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, 
 
 
 def _cell(position: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Index, from 0, of the cell that a position, from 1, lies in; how far along; and 1, or 0 outside the table."""
+    """Index, from 0, of the cell of a position, from 1; how far along it is; 1, or 0 outside the table."""
     inside = (position >= 1) & (position <= size)
     position = (position - 1).clamp(0, size - 1)
     index = position.detach().floor()

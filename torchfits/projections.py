@@ -1,12 +1,12 @@
 """The map projections of Calabretta and Greisen (2002), between the plane and the native sphere, in torch.
 
-Everything here is in units of the sphere's radius and in radians; points of the sphere are the direction cosines
-l = cos(theta) cos(phi), m = cos(theta) sin(phi), n = sin(theta). So the native pole is a point like any other, and
-the zenithal projections need no angles at all. What `to_sphere` returns is a direction: of any length. What
-`from_sphere` is given has length one.
+Everything here is in units of the sphere's radius and in radians; points of the sphere are the direction
+cosines l = cos(theta) cos(phi), m = cos(theta) sin(phi), n = sin(theta). So the native pole is a point like
+any other, and the zenithal projections need no angles at all. What `to_sphere` returns is a direction of any
+length; what `from_sphere` is given has length one.
 
-A point outside a projection is not valid; what it is mapped to means nothing, but is finite, and its gradient is too.
-The bounds are those of wcslib.
+A point outside a projection is not valid; what it is mapped to means nothing, but is finite, and its gradient
+is too. The bounds are those of wcslib.
 """
 
 # ruff: noqa: E741 (l, m and n are what the direction cosines are called)
@@ -59,7 +59,7 @@ def arcsine(sine: Tensor) -> Tensor:
 
 
 def highest_given(parameters: Tensor) -> int:
-    """The last of some parameters (..., m) that is not 0; the last of all where they want a gradient; or -1."""
+    """The last of some parameters (..., m) that is not 0, or -1; of those that want a gradient the last."""
     given = parameters.detach().reshape(-1, parameters.shape[-1]).ne(0).any(0).nonzero().flatten().tolist()
     return parameters.shape[-1] - 1 if parameters.requires_grad else max(given, default=-1)
 
@@ -125,7 +125,7 @@ def _pv(*which: int) -> Callable[[Tensor], Constants]:
     return lambda pv: tuple(pv[..., k] for k in which)
 
 
-# zenithal -------------------------------------------------------------------------------------------------------
+# zenithal
 
 
 def _tan_to(x: Tensor, y: Tensor, c: Constants) -> Direction:
@@ -149,7 +149,7 @@ def _stg_from(l: Tensor, m: Tensor, n: Tensor, c: Constants) -> PlanePoint:
 
 
 def _oblique(x: Tensor, y: Tensor, xi: Tensor, eta: Tensor) -> Direction:
-    """The point nearest to the pole on the line through (x, y) that goes on by (xi, eta) for each unit of 1 - n.
+    """The point nearest to the pole on the line that moves from (x, y) by (xi, eta) for each unit of 1 - n.
 
     With z = 1 - n it is (x - xi z)^2 + (y - eta z)^2 = 1 - (1 - z)^2: the lesser z of two.
     """
@@ -252,7 +252,7 @@ def _azp_to(x: Tensor, y: Tensor, c: Constants) -> Direction:
 
 
 def _azp_from(l: Tensor, m: Tensor, n: Tensor, c: Constants) -> PlanePoint:
-    mu, cosine, sine, overlap = c
+    mu, cosine, sine, _ = c
     t = mu + n + l * sine / cosine
     valid = t != 0
     scale = (mu + 1) / torch.where(valid, t, 1.0)
@@ -319,7 +319,7 @@ def _inverse(
     below: Tensor,
     above: Tensor,
 ) -> Tensor:
-    """Where a function that grows between two bounds has a value that it takes there; differentiable twice."""
+    """Where a function that grows between two bounds takes a value; differentiable twice."""
     with torch.no_grad():
         below, above = torch.zeros_like(wanted) + below, torch.zeros_like(wanted) + above
         x = (below + above) / 2
@@ -415,7 +415,7 @@ def _air_from(l: Tensor, m: Tensor, n: Tensor, c: Constants) -> PlanePoint:
     return *_at_radius(l, m, 2 * _air_radius(xi, w), 0.5 - w), valid
 
 
-# cylindrical and pseudo-cylindrical ------------------------------------------------------------------------------
+# cylindrical and pseudo-cylindrical
 
 
 def _cyp_to(x: Tensor, y: Tensor, c: Constants) -> Direction:
@@ -517,11 +517,11 @@ def _ait_from(l: Tensor, m: Tensor, n: Tensor, c: Constants) -> PlanePoint:
     return 2 * w * cosine * torch.sin(half), w * n, _everywhere(l, m)
 
 
-# conic and polyconic ---------------------------------------------------------------------------------------------
+# conic and polyconic
 
 
 def _cone(x: Tensor, y: Tensor, y0: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-    """The distance from the apex of a cone that is cut open, negative for southern cones, and the angle there."""
+    """The distance from the apex of the unrolled cone, negative for southern cones, and the angle there."""
     dy = y0 - y
     sign = torch.where(sigma < 0, -1.0, 1.0)
     return sign * root(x * x + dy * dy), angle(sign * x, sign * dy)
@@ -668,7 +668,7 @@ def _pco_from(l: Tensor, m: Tensor, n: Tensor, c: Constants) -> PlanePoint:
     return width * _sinc(turn), theta + width * turn / 2 * _sinc(turn / 2) ** 2, _everywhere(l, m)
 
 
-# on a cube -------------------------------------------------------------------------------------------------------
+# on a cube
 
 _FACE = math.pi / 4  # half of its side
 
@@ -752,7 +752,7 @@ def _qsc_from(l: Tensor, m: Tensor, n: Tensor, c: Constants) -> PlanePoint:
     return _FACE * (x + u), _FACE * (y + v), _everywhere(l, m)
 
 
-# HEALPix ---------------------------------------------------------------------------------------------------------
+# HEALPix
 
 
 def _hpx_offset(x: Tensor, south: Tensor, c: Constants) -> Tensor:

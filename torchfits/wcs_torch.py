@@ -1,4 +1,4 @@
-"""A WCS computed with torch: on any device, many at once, and differentiable by pixels, world and parameters."""
+"""A WCS computed with torch: on any device, many at once, differentiable by points and parameters."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ from torchfits.projections import (
     root,
     sind,
 )
-from torchfits.wcs_model import Celestial, Model
+from torchfits.wcs_model import Celestial, Lookup, Model, Sip, Tpv
 
 Compute = Callable[[Tensor], tuple[Tensor, Tensor]]
 
+PARTS = (Model, Celestial, Sip, Tpv, Lookup)
 CHUNK = 1 << 14  # points whose intermediate results stay in a core's cache
 TOLERANCE = 1e-10  # of the parameters of the rotation, as in wcslib
 
@@ -57,25 +58,20 @@ def stacked(models: Sequence[Model]) -> Model:
     return _stacked(models, "model")
 
 
-def _padded(model: Model, models: Sequence[Model]) -> Any:
-    """The SIP of one model, of the same orders as that of all."""
-    if model.sip is None:
-        raise ValueError("cannot stack WCS with and without SIP")
-    made = {"crpix": model.sip.crpix}
+def _padded(model: Model, models: Sequence[Model]) -> Sip:
+    """The SIP of one model, its polynomials of the orders that are the highest of all."""
+    sips = [m.sip for m in models if m.sip is not None]
+    if model.sip is None or len(sips) < len(models):
+        raise ValueError("cannot stack WCS with and without sip")
+    made: dict[str, Any] = {}
     for name in ("a", "b", "ap", "bp"):
-        sizes = [getattr(m.sip, name).shape[-1] for m in models if getattr(m.sip, name) is not None]
-        matrix = getattr(model.sip, name)
-        if name in ("ap", "bp") and len(sizes) < len(models):
-            made[name] = None  # a guess that not all have
-        elif sizes:
-            size = max(sizes)
-            padded = model.sip.crpix.new_zeros(size, size)
-            if matrix is not None:
-                missing = size - matrix.shape[-1]
-                padded = torch.nn.functional.pad(matrix, (0, missing, 0, missing))
-            made[name] = padded
-        else:
-            made[name] = None
+        sizes = [getattr(sip, name).shape[-1] for sip in sips if getattr(sip, name) is not None]
+        made[name] = None
+        if len(sizes) == len(sips) or (sizes and name in ("a", "b")):  # the others are only a guess
+            matrix = getattr(model.sip, name)
+            matrix = model.sip.crpix.new_zeros(1, 1) if matrix is None else matrix
+            missing = max(sizes) - matrix.shape[-1]
+            made[name] = torch.nn.functional.pad(matrix, (0, missing, 0, missing))
     return dataclasses.replace(model.sip, **made)
 
 
@@ -87,14 +83,14 @@ def _stacked(parts: Sequence[Any], name: str) -> Any:
         if any(part.shape != first.shape for part in parts):
             raise ValueError(f"cannot stack WCS whose {name} differ in size")
         return torch.stack(tuple(parts)).unsqueeze(1)
-    if dataclasses.is_dataclass(first):
+    if isinstance(first, PARTS):
         names = [field.name for field in dataclasses.fields(first)]
         return type(first)(**{n: _stacked([getattr(part, n) for part in parts], n) for n in names})
-    if isinstance(first, tuple) and first and dataclasses.is_dataclass(first[0]):
+    if isinstance(first, tuple) and all(isinstance(item, Lookup) for item in first):
         if any(len(part) != len(first) for part in parts):
             raise ValueError(f"cannot stack WCS with different numbers of {name}")
         return tuple(_stacked(part, name) for part in zip(*parts, strict=True))
-    if name not in ("units", "ctype") and any(part != first for part in parts):
+    if name not in ("ctype", "units") and any(part != first for part in parts):
         raise ValueError(f"cannot stack WCS that differ in {name}")
     return first
 
@@ -102,7 +98,7 @@ def _stacked(parts: Sequence[Any], name: str) -> Any:
 def _tensors(part: Any) -> list[Tensor]:
     if isinstance(part, Tensor):
         return [part]
-    if dataclasses.is_dataclass(part):
+    if isinstance(part, PARTS):
         return [t for field in dataclasses.fields(part) for t in _tensors(getattr(part, field.name))]
     if isinstance(part, tuple):
         return [t for item in part for t in _tensors(item)]
@@ -113,7 +109,7 @@ def _moved(part: Any, device: torch.device) -> Any:
     """A copy of a model on a device, in float64."""
     if isinstance(part, Tensor):
         return part.to(device, torch.float64)
-    if dataclasses.is_dataclass(part) and not isinstance(part, type):
+    if isinstance(part, PARTS):
         names = [field.name for field in dataclasses.fields(part)]
         return dataclasses.replace(part, **{n: _moved(getattr(part, n), device) for n in names})
     if isinstance(part, tuple):
@@ -134,7 +130,7 @@ class Rotation(NamedTuple):
 
 
 def rotation(celestial: Celestial, lng0: Tensor, lat0: Tensor) -> Rotation:
-    """The rotation that puts the fiducial point at (lng0, lat0): section 2.4 of the paper, and wcslib's choices."""
+    """The rotation that puts the fiducial point at (lng0, lat0): section 2.4, as wcslib reads it."""
     lngp, latp, valid = lng0, lat0, torch.ones_like(lat0, dtype=torch.bool)
     if bool((celestial.theta0 != 90).any()):
         lngp, latp, valid = _pole(celestial, lng0, lat0)
@@ -333,8 +329,8 @@ def _times(matrix: Tensor, vector: list[Tensor]) -> list[Tensor]:
 class Transform:
     """Both ways of a WCS, in torch.
 
-    Pixel coordinates are those of FITS, the first pixel's centre being 1; world coordinates are in degrees and SI
-    units. Points are tensors (..., naxis), computed in float64 on their device.
+    Pixel coordinates are those of FITS, the first pixel's centre being 1; world coordinates are in degrees
+    and SI units. Points are tensors (..., naxis), computed in float64 on their device.
 
     Args:
         model: What the WCS is made of. Its tensors may require a gradient.
@@ -368,7 +364,7 @@ class Transform:
         return self._run(pixels, "to_world")
 
     def world_to_pixel(self, world: Tensor) -> tuple[Tensor, Tensor]:
-        """Pixel coordinates of world coordinates, NaN where there are none, and a mask (...) of where there are."""
+        """Pixel coordinates of the world's, NaN where there are none, and a mask (...) of where there are."""
         return self._run(world, "to_pixel")
 
     def _run(self, points: Tensor, which: str) -> tuple[Tensor, Tensor]:
