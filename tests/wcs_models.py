@@ -47,14 +47,13 @@ def model_of(wcs: WCS, header=None) -> Model:
     if wcs.sip is not None:
         matrices = (wcs.sip.a, wcs.sip.b, wcs.sip.ap, wcs.sip.bp)
         sip = Sip(tensor(wcs.sip.crpix), *(None if m is None else tensor(m) for m in matrices))
-    types = [(t // 100) % 10 for t in wcs.wcs.axis_types]
     return Model(
         crpix=tensor(wcs.wcs.crpix),
         matrix=tensor(wcs.wcs.get_pc() * np.array(wcs.wcs.get_cdelt())[:, None]),
         crval=tensor(wcs.wcs.crval),
         ctype=tuple(wcs.wcs.ctype),
         units=tuple(str(unit) for unit in wcs.wcs.cunit),
-        linear=tuple(kind <= 1 and code < 2000 for kind, code in zip(types, wcs.wcs.axis_types, strict=True)),
+        linear=tuple((code // 100) % 10 <= 1 for code in wcs.wcs.axis_types),
         celestial=celestial,
         sip=sip,
         tpv=tpv,

@@ -396,7 +396,9 @@ class Transform:
         return result.reshape(points.shape), valid.reshape(points.shape[:-1])
 
     def _prepared(self, device: torch.device) -> _Prepared:
-        if not self._keeps or torch.is_inference_mode_enabled():
+        # what is prepared in inference mode is of no use outside
+        inference = not torch.compiler.is_compiling() and torch.is_inference_mode_enabled()
+        if not self._keeps or inference:
             return _Prepared(_moved(self.model, device))
         if device not in self._kept:
             self._kept[device] = _Prepared(_moved(self.model, device))
