@@ -86,7 +86,8 @@ def agree(wcs: WCS, pixels: np.ndarray, sky: np.ndarray) -> None:
     np.testing.assert_array_equal(torch.isfinite(world).all(-1).numpy(), valid.numpy())
     want, world = want[valid], world[valid].numpy()
     assert separation(world, want).max(initial=0) < 1e-9
-    assert np.abs(world[:, 0] - want[:, 0]).max(initial=0) < 180  # the same turn
+    if not wcs.wcs.cel.isolat:  # where it only adds to longitudes, wcslib may leave its turn
+        assert np.abs(world[:, 0] - want[:, 0]).max(initial=0) < 180
 
     want = wcs.wcs_world2pix(sky, 1)
     made, valid = transform.world_to_pixel(torch.from_numpy(sky))
@@ -120,6 +121,9 @@ def test_wcslib_agrees_on_any_rotation(kind, crval, lonpole, latpole, seed):
     wcs = a_wcs(*kind, crval, lonpole, latpole)
     if wcs is None:
         return
+    cel = wcs.wcs.cel
+    if cel.theta0 != 90 and 0 < np.cos(np.radians(cel.ref[3])) * np.cos(np.radians(crval[1])) < 1e-4:
+        return  # rounding decides about the longitude of the pole
     rng = np.random.default_rng(seed)
     sky = np.stack([rng.uniform(0, 360, 100), np.degrees(np.arcsin(rng.uniform(-1, 1, 100)))], -1)
     agree(wcs, rng.uniform(-200, 200, (100, 2)), sky)
@@ -200,3 +204,18 @@ def test_a_zenithal_projection_is_smooth_at_its_pole(code):
     step = torch.tensor([[1e-4, 0], [0, 1e-4]], dtype=torch.float64)
     slopes = (transform.pixel_to_world(pixel + step)[0] - transform.pixel_to_world(pixel - step)[0]) / 2e-4
     torch.testing.assert_close(there, slopes.T, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("code", ["CAR", "AIT", "MER"])
+def test_gradients_where_the_pole_could_go_no_further(code):
+    """CRVAL2 = 0 puts the celestial pole at the native one: there is a WCS to one side of it only."""
+    model = model_of(a_wcs(code, {}, (30.0, 0.0)))
+    pixels = torch.from_numpy(RNG.uniform(-15, 25, (20, 2)))
+
+    def world(lat):
+        crval = torch.stack((model.crval[0], lat))
+        return Transform(replace(model, crval=crval)).pixel_to_world(pixels)[0]
+
+    lat = model.crval[1]
+    slope = torch.autograd.functional.jacobian(world, lat)
+    torch.testing.assert_close(slope, (world(lat + 1e-6) - world(lat)) / 1e-6, rtol=1e-5, atol=1e-6)

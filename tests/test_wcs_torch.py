@@ -464,6 +464,16 @@ def test_function_transforms():
     torch.testing.assert_close(torch.func.vmap(lambda p: transform.pixel_to_world(p)[0])(points), world)
 
 
+def test_vmap_over_parameters():
+    model = model_of(a_tan())
+    crval = torch.tensor([[10.0, 20], [83, 41], [-10, -90]], dtype=DOUBLE)
+    for count in (5, wcs_torch.CHUNK + 1):
+        points = torch.from_numpy(np.random.default_rng(0).uniform(0, 1000, (count, 2)))
+        made = torch.func.vmap(lambda c: Transform(replace(model, crval=c)).pixel_to_world(points)[0])(crval)
+        stack = Transform.stack([replace(model, crval=c) for c in crval])
+        torch.testing.assert_close(made, stack.pixel_to_world(points)[0])
+
+
 def test_inference_mode_leaves_no_trace():
     transform = Transform(model_of(a_sip(3)))
     points = torch.from_numpy(PIXELS[:5])

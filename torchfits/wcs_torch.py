@@ -389,11 +389,8 @@ class Transform:
         if count <= CHUNK or not one or points.device.type != "cpu" or torch.compiler.is_compiling():
             return compute(points)
         flat = points.reshape(-1, self.model.naxis)
-        result, valid = torch.empty_like(flat), torch.empty(count, dtype=torch.bool)
-        for start in range(0, count, CHUNK):
-            piece = slice(start, start + CHUNK)
-            result[piece], valid[piece] = compute(flat[piece])
-        return result.reshape(points.shape), valid.reshape(points.shape[:-1])
+        made, valid = zip(*(compute(piece) for piece in flat.split(CHUNK)), strict=True)
+        return torch.cat(made).reshape(points.shape), torch.cat(valid).reshape(points.shape[:-1])
 
     def _prepared(self, device: torch.device) -> _Prepared:
         # what is prepared in inference mode is of no use outside
