@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -469,7 +470,11 @@ def test_vmap_over_parameters():
     crval = torch.tensor([[10.0, 20], [83, 41], [-10, -90]], dtype=DOUBLE)
     for count in (5, wcs_torch.CHUNK + 1):
         points = torch.from_numpy(np.random.default_rng(0).uniform(0, 1000, (count, 2)))
-        made = torch.func.vmap(lambda c: Transform(replace(model, crval=c)).pixel_to_world(points)[0])(crval)
+
+        def world(c, points=points):
+            return Transform(replace(model, crval=c)).pixel_to_world(points)[0]
+
+        made = torch.func.vmap(world)(crval)
         stack = Transform.stack([replace(model, crval=c) for c in crval])
         torch.testing.assert_close(made, stack.pixel_to_world(points)[0])
 
@@ -495,6 +500,17 @@ def test_inputs_stay():
     assert torch.equal(points, torch.from_numpy(PIXELS[:5]))
     assert torch.equal(world, copy)
     assert all(torch.equal(a, b) for a, b in zip(before, wcs_torch._tensors(model), strict=True))
+
+
+def test_threads():
+    transform, points = Transform(model_of(a_distorted())), torch.from_numpy(PIXELS)
+    want = transform.pixel_to_world(points)[0]
+    with ThreadPoolExecutor(8) as pool:
+        fresh = Transform(transform.model)
+        made = pool.map(lambda _: (fresh.pixel_to_world(points)[0], fresh.world_to_pixel(want)[0]), range(16))
+        for world, pixels in made:
+            assert torch.equal(world, want)
+            torch.testing.assert_close(pixels, points, rtol=0, atol=1e-7)
 
 
 @pytest.mark.slow
