@@ -171,7 +171,7 @@ def test_gradients_are_numbers_everywhere(code, pv, crval):
     if wcs is None:
         pytest.skip("no such WCS")
     model = model_of(wcs)
-    far = [[1e3, 1e3], [1e9, -1e9], [np.nan, 1], [np.inf, 1]]
+    far = [[1e3, 1e3], [1e9, -1e9], [1e25, 1e29], [1e200, -1e300], [np.nan, 1], [np.inf, 1]]
     near = [[0, 0], [1, 0], [0, 1], [180, 0], [0, 90], [90, 90]]
     pixels = model.crpix.numpy() + np.array([*near, *far])
     sky = [[lng, lat] for lng in range(0, 361, 45) for lat in range(-90, 91, 45)]

@@ -236,7 +236,7 @@ def test_shapes_and_dtypes():
 @pytest.mark.parametrize("make", [a_tan, lambda: a_sip(4, inverse=True), a_distorted])
 def test_many_points_are_the_same_points(make, monkeypatch):
     transform = Transform(model_of(make()))
-    points = torch.from_numpy(PIXELS).reshape(7, 100, 2)
+    points = torch.from_numpy(PIXELS.copy()).reshape(7, 100, 2)
     points[3, 5] = torch.nan
     whole = transform.pixel_to_world(points), transform.world_to_pixel(transform.pixel_to_world(points)[0])
     monkeypatch.setattr(wcs_torch, "CHUNK", 64)
@@ -248,12 +248,13 @@ def test_many_points_are_the_same_points(make, monkeypatch):
 def test_not_a_number():
     for wcs in (a_tan(), a_distorted()):
         transform = Transform(model_of(wcs))
-        bad = torch.tensor([[np.nan, 1], [1, np.nan], [np.inf, 5], [5, -np.inf], [500, 500]], dtype=DOUBLE)
+        bad = [[np.nan, 1], [1, np.nan], [np.inf, 5], [5, -np.inf], [1e50, -1e50], [500, 500]]
+        bad = torch.tensor(bad, dtype=DOUBLE)
         for way in (transform.pixel_to_world, transform.world_to_pixel):
             made, valid = way(bad)
-            assert valid[:4].tolist() == [False] * 4
-            assert made[:4].isnan().all()
-        assert transform.pixel_to_world(bad)[1][4]
+            assert valid[:5].tolist() == [False] * 5
+            assert made[:5].isnan().all()
+        assert transform.pixel_to_world(bad)[1][5]
 
 
 def test_points_that_no_pixel_has():
@@ -337,7 +338,7 @@ def test_what_does_not_stack():
         ([tan, model_of(sin)], "projection"),
         ([tables, replace(tables, cpdis=tables.cpdis[:1])], "cpdis"),
         ([tables, replace(tables, d2im=tables.d2im[::-1])], "axis"),
-        ([tan, model_of(WCS(naxis=2))], "celestial|linear"),
+        ([tan, model_of(WCS(naxis=2))], "units"),
     ):
         with pytest.raises(ValueError, match=what):
             Transform.stack(models)
@@ -406,10 +407,12 @@ def test_masked_points_leave_gradients_alone():
     crval, a = model.crval.clone().requires_grad_(), model.sip.a.clone().requires_grad_()
     transform = Transform(replace(model, crval=crval, sip=replace(model.sip, a=a)))
     world = torch.tensor(
-        [[83.0, 41], [263, -41], [np.nan, 0], [np.inf, 0], [0, -90]], dtype=DOUBLE, requires_grad=True
+        [[83.0, 41], [263, -41], [np.nan, 0], [np.inf, 0], [0, -90], [83, -48.999999999]],
+        dtype=DOUBLE,
+        requires_grad=True,
     )
     pixels, valid = transform.world_to_pixel(world)
-    assert valid.tolist() == [True, False, False, False, False]
+    assert valid.tolist() == [True, *[False] * 5]
     pixels.nan_to_num(0).sum().backward()
     for gradient in (world.grad, crval.grad, a.grad):
         assert gradient.isfinite().all()

@@ -224,8 +224,9 @@ def undo(
             found = torch.maximum((u - before_u).abs(), (v - before_v).abs()) <= 1e-6
             if not torch.compiler.is_compiling() and bool(found.all()):
                 break
-        u, v = torch.where(found, u, x), torch.where(found, v, y)
+        u, v = torch.where(found, u, 0.0), torch.where(found, v, 0.0)
     if torch.is_grad_enabled():
+        x, y = torch.where(found, x, 0.0), torch.where(found, y, 0.0)
         for _ in range(2):  # the first step gives the first derivative, one more the second
             u, v = _newton(distortion, u, v, x, y)
     return u, v, found

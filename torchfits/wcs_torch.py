@@ -26,6 +26,7 @@ Compute = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 PARTS = (Model, Celestial, Sip, Tpv, Lookup)
 CHUNK = 1 << 14  # points whose intermediate results stay in a core's cache
+HUGE = 1e30  # coordinates beyond have no ninth power, and are none
 TOLERANCE = 1e-10  # of the parameters of the rotation, as in wcslib
 
 
@@ -90,7 +91,7 @@ def _stacked(parts: Sequence[Any], name: str) -> Any:
         if any(len(part) != len(first) for part in parts):
             raise ValueError(f"cannot stack WCS with different numbers of {name}")
         return tuple(_stacked(part, name) for part in zip(*parts, strict=True))
-    if name not in ("ctype", "units") and any(part != first for part in parts):
+    if name != "ctype" and any(part != first for part in parts):
         raise ValueError(f"cannot stack WCS that differ in {name}")
     return first
 
@@ -261,7 +262,7 @@ class _Prepared:
 
     def to_world(self, at: list[Tensor]) -> tuple[list[Tensor], Tensor]:
         model = self.model
-        valid = torch.isfinite(sum(at[1:], at[0]))
+        valid = _sensible(at)
         at = [torch.where(valid, c, model.crpix[..., k]) for k, c in enumerate(at)]
         if self.d2im is not None:
             dx, dy = self.d2im.move(at[0], at[1])
@@ -283,7 +284,7 @@ class _Prepared:
 
     def to_pixel(self, world: list[Tensor]) -> tuple[list[Tensor], Tensor]:
         model, celestial = self.model, self.model.celestial
-        valid = torch.isfinite(sum(world[1:], world[0]))
+        valid = _sensible(world)
         world = [torch.where(valid, c, model.crval[..., k]) for k, c in enumerate(world)]
         at = [c if k in self._pair else c - model.crval[..., k] for k, c in enumerate(world)]
         if self.sky is not None and celestial is not None:
@@ -316,6 +317,11 @@ class _Prepared:
         if len(parts) == 1:
             return parts[0]
         return lambda x, y: Shift(*(a + b for a, b in zip(parts[0](x, y), parts[1](x, y), strict=True)))
+
+
+def _sensible(point: list[Tensor]) -> Tensor:
+    """Whether all coordinates are numbers that one can compute with."""
+    return sum((c.abs() for c in point[1:]), point[0].abs()) < HUGE
 
 
 def _times(matrix: Tensor, vector: list[Tensor]) -> list[Tensor]:
