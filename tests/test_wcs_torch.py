@@ -327,6 +327,24 @@ def test_stacks_of_projections(code):
         )
 
 
+def test_gradients_of_stacks():
+    """By the parameters of each WCS, or by one tensor for all; as often as one likes."""
+    models = [model_of(a_sip(2 + k, k)) for k in range(3)]
+    points = torch.from_numpy(PIXELS[:10])
+    each = [model.crval.clone().requires_grad_() for model in models]
+    stack = Transform.stack([replace(model, crval=crval) for model, crval in zip(models, each, strict=True)])
+    together = torch.stack([model.crval for model in models]).unsqueeze(1).requires_grad_()
+    other = Transform(replace(wcs_torch.stacked(models), crval=together))
+    world = stack.pixel_to_world(points)[0].detach()
+    for transform in (stack, other):
+        for _ in range(2):
+            (
+                transform.pixel_to_world(points)[0][..., 1].sum() + transform.world_to_pixel(world)[0].sum()
+            ).backward()
+    torch.testing.assert_close(together.grad[:, 0], torch.stack([crval.grad for crval in each]))
+    assert (together.grad != 0).all()
+
+
 def test_what_does_not_stack():
     tan, sip = model_of(a_tan()), model_of(a_sip(3))
     sin = a_tan()

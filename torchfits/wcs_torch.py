@@ -51,7 +51,10 @@ def why_not(model: Model) -> str | None:
 
 
 def stacked(models: Sequence[Model]) -> Model:
-    """One model of many that differ in numbers only: each tensor has two more axes, (len(models), 1)."""
+    """One model of many that differ in numbers only: each tensor has two more axes, (len(models), 1).
+
+    So have those that replace one of them: a CRVAL for each is (len(models), 1, naxis).
+    """
     if not models:
         raise ValueError("no WCS to stack")
     if any(model.sip is not None for model in models):
