@@ -19,6 +19,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from wcs_models import model_of, separation
 
 from torchfits import distortions, wcs_torch
+from torchfits.errors import FitsFormatError, FitsUnsupported
 from torchfits.wcs_torch import Transform, why_not
 
 DATA = Path(astropy.wcs.__file__).parent / "tests" / "data"
@@ -215,8 +216,22 @@ def test_what_is_left_to_wcslib():
     wcs.wcs.restfrq, wcs.wcs.crval = 1.4e9, [10, 20, 1e5]
     model = model_of(wcs)
     assert why_not(model) == "CTYPE3 = 'VOPT-F2W' is not linear"
-    with pytest.raises(ValueError, match="VOPT"):
+    with pytest.raises(FitsUnsupported, match="VOPT"):
         Transform(model)
+
+
+@pytest.mark.parametrize(
+    ("code", "pv", "reason"),
+    [
+        ("CSC", [], "projection CSC"),
+        ("HPX", [(1, 0, 1.0), (1, 1, 20.0), (1, 2, 40.0)], "projection HPX with an offset"),
+    ],
+)
+def test_projections_that_are_left_to_wcslib(code, pv, reason):
+    wcs = a_tan(pixel=0.1)
+    wcs.wcs.ctype = [f"RA---{code}", f"DEC--{code}"]
+    wcs.wcs.set_pv(pv)
+    assert why_not(model_of(wcs)) == reason
 
 
 def test_shapes_and_dtypes():
@@ -229,7 +244,7 @@ def test_shapes_and_dtypes():
         assert valid.shape == shape
         assert valid.dtype == torch.bool
         assert transform.world_to_pixel(world.float())[0].shape == (*shape, 2)
-    with pytest.raises(ValueError, match="2 axes"):
+    with pytest.raises(FitsFormatError, match="2 axes"):
         transform.pixel_to_world(torch.zeros(4, 3))
 
 
@@ -358,7 +373,7 @@ def test_what_does_not_stack():
         ([tables, replace(tables, d2im=tables.d2im[::-1])], "axis"),
         ([tan, model_of(WCS(naxis=2))], "units"),
     ):
-        with pytest.raises(ValueError, match=what):
+        with pytest.raises(FitsFormatError, match=what):
             Transform.stack(models)
 
 

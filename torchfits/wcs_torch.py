@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from torchfits.distortions import Distortion, LookupShift, Move, Shift, SipShift, TpvShift, undo
+from torchfits.errors import FitsFormatError, FitsUnsupported
 from torchfits.projections import (
     DEGREE,
     PROJECTIONS,
@@ -41,8 +42,6 @@ def why_not(model: Model) -> str | None:
         return None if model.tpv is None else "TPV without celestial axes"
     if celestial.projection not in PROJECTIONS:
         return f"projection {celestial.projection}"
-    if celestial.projection == "BON" and bool((celestial.pv[..., 1] == 0).any()):
-        return "projection BON with PVi_1 = 0"
     if celestial.projection == "HPX" and celestial.offset:
         return "projection HPX with an offset"  # wcslib's two ways are not each other's inverse there
     if any(name.strip() == "CUBEFACE" for name in model.ctype):
@@ -56,7 +55,7 @@ def stacked(models: Sequence[Model]) -> Model:
     So have those that replace one of them: a CRVAL for each is (len(models), 1, naxis).
     """
     if not models:
-        raise ValueError("no WCS to stack")
+        raise FitsFormatError("no WCS to stack")
     if any(model.sip is not None for model in models):
         models = [dataclasses.replace(m, sip=_padded(m, models)) for m in models]
     return _stacked(models, "model")
@@ -66,7 +65,7 @@ def _padded(model: Model, models: Sequence[Model]) -> Sip:
     """The SIP of one model, its polynomials of the orders that are the highest of all."""
     sips = [m.sip for m in models if m.sip is not None]
     if model.sip is None or len(sips) < len(models):
-        raise ValueError("cannot stack WCS with and without sip")
+        raise FitsFormatError("cannot stack WCS with and without sip")
     made: dict[str, Any] = {}
     for name in ("a", "b", "ap", "bp"):
         sizes = [getattr(sip, name).shape[-1] for sip in sips if getattr(sip, name) is not None]
@@ -82,20 +81,20 @@ def _padded(model: Model, models: Sequence[Model]) -> Sip:
 def _stacked(parts: Sequence[Any], name: str) -> Any:
     first = parts[0]
     if any(type(part) is not type(first) for part in parts):
-        raise ValueError(f"cannot stack WCS with and without {name}")
+        raise FitsFormatError(f"cannot stack WCS with and without {name}")
     if isinstance(first, Tensor):
         if any(part.shape != first.shape for part in parts):
-            raise ValueError(f"cannot stack WCS whose {name} differ in size")
+            raise FitsFormatError(f"cannot stack WCS whose {name} differ in size")
         return torch.stack(tuple(parts)).unsqueeze(1)
     if isinstance(first, PARTS):
         names = [field.name for field in dataclasses.fields(first)]
         return type(first)(**{n: _stacked([getattr(part, n) for part in parts], n) for n in names})
     if isinstance(first, tuple) and all(isinstance(item, Lookup) for item in first):
         if any(len(part) != len(first) for part in parts):
-            raise ValueError(f"cannot stack WCS with different numbers of {name}")
+            raise FitsFormatError(f"cannot stack WCS with different numbers of {name}")
         return tuple(_stacked(part, name) for part in zip(*parts, strict=True))
     if name != "ctype" and any(part != first for part in parts):
-        raise ValueError(f"cannot stack WCS that differ in {name}")
+        raise FitsFormatError(f"cannot stack WCS that differ in {name}")
     return first
 
 
@@ -345,13 +344,13 @@ class Transform:
         model: What the WCS is made of. Its tensors may require a gradient.
 
     Raises:
-        ValueError: The model has something that `why_not` names.
+        FitsUnsupported: The model has something that `why_not` names.
     """
 
     def __init__(self, model: Model):
         reason = why_not(model)
         if reason is not None:
-            raise ValueError(f"no WCS for torch: {reason}")
+            raise FitsUnsupported(f"only wcslib knows this WCS: {reason}")
         self.model = model
         # what is prepared of parameters that require a gradient belongs to one graph
         self._keeps = not any(t.requires_grad for t in _tensors(model))
@@ -364,7 +363,7 @@ class Transform:
         The models may differ in numbers and in the orders of SIP.
 
         Raises:
-            ValueError: They differ in more: the projection, the kinds of axes or of distortions.
+            FitsFormatError: They differ in more: the projection, the kinds of axes or of distortions.
         """
         return cls(stacked(models))
 
@@ -378,7 +377,9 @@ class Transform:
 
     def _run(self, points: Tensor, which: str) -> tuple[Tensor, Tensor]:
         if points.shape[-1:] != (self.model.naxis,):
-            raise ValueError(f"points of shape {tuple(points.shape)} for a WCS of {self.model.naxis} axes")
+            raise FitsFormatError(
+                f"points of shape {tuple(points.shape)} for a WCS of {self.model.naxis} axes"
+            )
         function = getattr(self._prepared(points.device), which)
         points = points.to(torch.float64)
 
