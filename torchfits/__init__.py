@@ -30,7 +30,7 @@ from torchfits.image import ImageHDU, cutouts_at
 from torchfits.table import ColumnInfo, TableHDU
 from torchfits.text import strings
 from torchfits.versions import versions
-from torchfits.wcs import WCS
+from torchfits.wcs import WCS, TensorWCS
 from torchfits.writer import writeto
 
 __all__ = [
@@ -60,6 +60,7 @@ __all__ = [
     "Rice1",
     "SectionError",
     "TableHDU",
+    "TensorWCS",
     "cache_clear",
     "cache_info",
     "cache_limit",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import torch
@@ -10,9 +12,10 @@ from torchfits._tensors import address, allocate, threads
 from torchfits.errors import FitsFormatError, FitsUnsupported
 from torchfits.header import Header
 from torchfits.layout import Section, resolve_section, taken_away
-from torchfits.wcs_model import Celestial, Lookup, Model, Sip, Tpv
+from torchfits.wcs_model import Celestial, Lookup, Model, Sip, Tpv, numbers
 from torchfits.wcs_parts import Parts
 from torchfits.wcs_resample import Resampling
+from torchfits.wcs_torch import Transform, stacked
 
 if TYPE_CHECKING:
     from torchfits.hdulist import HDUList
@@ -49,7 +52,7 @@ class WCS:
         tensor([10., 20.], dtype=torch.float64)
     """
 
-    __slots__ = ("_celestial", "_description", "_facts", "_model", "_parts")
+    __slots__ = ("_celestial", "_description", "_facts", "_model", "_parts", "_tensors")
 
     def __init__(self, header: Header | bytes, *, key: str = "", hdus: HDUList | None = None):
         if isinstance(header, (bytes, bytearray)):
@@ -68,6 +71,7 @@ class WCS:
         put(self, "_description", description)
         put(self, "_facts", description.facts())
         put(self, "_model", None)
+        put(self, "_tensors", None)
         put(self, "_celestial", None)
 
     @classmethod
@@ -107,12 +111,12 @@ class WCS:
     @property
     def crpix(self) -> torch.Tensor:
         """CRPIX of each axis, counted as in FITS, from 1."""
-        return torch.tensor(self._facts["crpix"], dtype=torch.float64)
+        return numbers(self._facts["crpix"])
 
     @property
     def crval(self) -> torch.Tensor:
         """CRVAL of each axis, in `units`."""
-        return torch.tensor(self._facts["crval"], dtype=torch.float64)
+        return numbers(self._facts["crval"])
 
     @property
     def celestial(self) -> WCS:
@@ -135,7 +139,7 @@ class WCS:
     @property
     def pixel_scale(self) -> torch.Tensor:
         """How far the world moves by a pixel of each axis, at CRPIX, in `units`, (naxis,)."""
-        matrix = torch.tensor(self._facts["matrix"], dtype=torch.float64)
+        matrix = numbers(self._facts["matrix"])
         return torch.linalg.vector_norm(matrix, dim=0)
 
     def footprint(self, shape: tuple[int, ...]) -> torch.Tensor:
@@ -152,7 +156,7 @@ class WCS:
         if wcs is not self and {self._facts["lng"], self._facts["lat"]} != {0, 1}:
             raise FitsUnsupported("the first two pixel axes are not the celestial ones")
         top, right = shape[-2] - 1, shape[-1] - 1
-        return wcs.pixel_to_world(torch.tensor([[0, 0], [0, top], [right, top], [right, 0]]))
+        return wcs.pixel_to_world(numbers([[0, 0], [0, top], [right, top], [right, 0]]))
 
     @property
     def model(self) -> Model:
@@ -168,9 +172,6 @@ class WCS:
         if facts["cubeface"] >= 0:
             raise FitsUnsupported("only wcslib knows CUBEFACE axes")
 
-        def tensor(values: Any) -> torch.Tensor:
-            return torch.tensor(values, dtype=torch.float64)
-
         has_pair = facts["lng"] >= 0 and facts["types"][facts["lng"]] == 2200
         celestial = None
         if has_pair:
@@ -178,23 +179,23 @@ class WCS:
                 lng=facts["lng"],
                 lat=facts["lat"],
                 projection=facts["projection"],
-                pv=tensor(facts["pv"]),
-                phi0=tensor(facts["phi0"]),
-                theta0=tensor(facts["theta0"]),
+                pv=numbers(facts["pv"]),
+                phi0=numbers(facts["phi0"]),
+                theta0=numbers(facts["theta0"]),
                 offset=facts["offset"],
-                lonpole=tensor(facts["lonpole"]),
-                latpole=tensor(facts["latpole"]),
+                lonpole=numbers(facts["lonpole"]),
+                latpole=numbers(facts["latpole"]),
             )
         return Model(
             crpix=self.crpix,
-            matrix=tensor(facts["matrix"]),
+            matrix=numbers(facts["matrix"]),
             crval=self.crval,
             ctype=self.ctype,
             units=self.units,
             linear=tuple(code // 100 % 10 in _LINEAR for code in facts["types"]),
             celestial=celestial,
             sip=parts.sip,
-            tpv=None if facts["tpv"] is None else Tpv(tensor(facts["tpv"])),
+            tpv=None if facts["tpv"] is None else Tpv(numbers(facts["tpv"])),
             d2im=parts.d2im,
             cpdis=parts.cpdis,
         )
@@ -414,19 +415,42 @@ class WCS:
         )
         return pixels.flip(-1) if swapped and celestial is not self else pixels
 
+    @property
+    def tensors(self) -> TensorWCS:
+        """The same by torch, which parameters can be replaced in that a gradient is wanted of.
+
+        FitsUnsupported where only wcslib knows it.
+        """
+        if self._tensors is None:
+            object.__setattr__(self, "_tensors", TensorWCS(self.model))
+        return self._tensors
+
+    @staticmethod
+    def stack(wcs: Sequence[WCS]) -> TensorWCS:
+        """Many WCS at once, which differ in numbers only.
+
+        Returns:
+            A TensorWCS that takes points (B, N, naxis), or (N, naxis) for all, to (B, N, naxis).
+
+        Raises:
+            FitsFormatError: They differ in their projection, their axes, or the kinds of distortions.
+            FitsUnsupported: Only wcslib knows one of them.
+
+        Example:
+            >>> wcs = torchfits.open('sky.fits')[0].wcs
+            >>> torchfits.WCS.stack([wcs, wcs]).pixel_to_world(torch.zeros(5, 2)).shape
+            torch.Size([2, 5, 2])
+        """
+        return TensorWCS(stacked([each.model for each in wcs]))
+
     def _transform(self, to_world: bool, points: Any, origin: int, backend: str, mask: bool) -> Any:
-        points = _real(points)
-        if points.ndim == 0 or points.shape[-1] != self.naxis:
-            raise FitsFormatError(
-                f"points of shape {tuple(points.shape)}: the last dimension must be {self.naxis}"
-            )
-        if origin not in (0, 1):
-            raise FitsFormatError(f"origin {origin!r}: 0 or 1")
+        points = _checked(points, origin, self.naxis)
         if backend not in ("auto", "wcslib", "torch"):
             raise FitsUnsupported(f"backend {backend!r}: 'auto', 'wcslib' or 'torch'")
         wants_gradient = points.requires_grad and torch.is_grad_enabled()
         if backend == "torch" or (backend == "auto" and (wants_gradient or not points.is_cpu)):
-            return self._by_torch(to_world, points, origin, mask)
+            way = self.tensors.pixel_to_world if to_world else self.tensors.world_to_pixel
+            return way(points, origin=origin, mask=mask)
         result = self._by_wcslib(to_world, points.detach(), origin)
         return (result, result.isfinite().all(dim=-1)) if mask else result
 
@@ -444,17 +468,95 @@ class WCS:
             )
         return result.to(points.device)
 
-    def _by_torch(self, to_world: bool, points: torch.Tensor, origin: int, mask: bool) -> Any:
-        raise FitsUnsupported("the torch path is not there yet; use backend='wcslib'")
-
     def __repr__(self) -> str:
         key = f" {self.key}" if self.key else ""
         axes = ", ".join(ctype or "linear" for ctype in self.ctype)
         return f"<WCS{key}: {axes}>"
 
 
+class TensorWCS:
+    """A WCS, or several at once, computed by torch: on any device, with gradients by points and parameters.
+
+    Made by `WCS.tensors`, `WCS.stack`, or of a `Model`. Linear axes and celestial ones in all projections but
+    CSC; SIP, TPV and lookup tables. Inverses have the gradient of the implicit function.
+
+    Raises:
+        FitsUnsupported: Only wcslib knows it; says why.
+
+    Example:
+        >>> crval = torch.tensor([30.0, 40.0], dtype=torch.float64, requires_grad=True)
+        >>> wcs = torchfits.open('sky.fits')[0].wcs.tensors.replace(crval=crval)
+        >>> wcs.pixel_to_world(torch.tensor([2.0, 1.0]))[1].backward()
+        >>> crval.grad
+        tensor([0., 1.], dtype=torch.float64)
+    """
+
+    def __init__(self, model: Model):
+        self._by = Transform(model)
+
+    @property
+    def model(self) -> Model:
+        """What it is made of. Of a stack, each tensor has two more axes, (B, 1)."""
+        return self._by.model
+
+    @property
+    def naxis(self) -> int:
+        """How many axes."""
+        return self.model.naxis
+
+    def replace(self, **tensors: torch.Tensor) -> TensorWCS:
+        """The same with other numbers, which may require a gradient.
+
+        Args:
+            tensors: crpix (naxis,), matrix (naxis, naxis), crval (naxis,); pv, lonpole, latpole; the SIP
+                polynomials a, b, ap, bp, as `model` has them. Of a stack, with an axis (B,) before.
+
+        Raises:
+            TypeError: There is no such parameter.
+        """
+        model = self.model
+        is_stack = model.crpix.dim() > 1
+        for name, value in tensors.items():
+            value = value.unsqueeze(1) if is_stack else value
+            if name in ("crpix", "matrix", "crval"):
+                model = dataclasses.replace(model, **{name: value})
+            elif name in ("pv", "lonpole", "latpole") and model.celestial is not None:
+                celestial = dataclasses.replace(model.celestial, **{name: value})
+                model = dataclasses.replace(model, celestial=celestial)
+            elif name in ("a", "b", "ap", "bp") and model.sip is not None:
+                model = dataclasses.replace(model, sip=dataclasses.replace(model.sip, **{name: value}))
+            else:
+                raise TypeError(f"{name!r} is no parameter of this WCS")
+        if model.sip is not None and "crpix" in tensors:
+            sip = dataclasses.replace(model.sip, crpix=model.crpix[..., :2])
+            model = dataclasses.replace(model, sip=sip)
+        return TensorWCS(model)
+
+    def pixel_to_world(self, pixels: torch.Tensor, *, origin: int = 0, mask: bool = False) -> Any:
+        """World coordinates of pixels, as `WCS.pixel_to_world`; of a stack, (B, N, naxis)."""
+        points = _checked(pixels, origin, self.naxis)
+        world, valid = self._by.pixel_to_world(points.to(torch.float64) + (1 - origin))
+        return (world, valid) if mask else world
+
+    def world_to_pixel(self, world: torch.Tensor, *, origin: int = 0, mask: bool = False) -> Any:
+        """Pixels of world coordinates, as `WCS.world_to_pixel`; of a stack, (B, N, naxis)."""
+        pixels, valid = self._by.world_to_pixel(_checked(world, origin, self.naxis))
+        pixels = pixels - (1 - origin)
+        return (pixels, valid) if mask else pixels
+
+
+def _checked(points: Any, origin: int, naxis: int) -> torch.Tensor:
+    points = _real(points)
+    if points.ndim == 0 or points.shape[-1] != naxis:
+        raise FitsFormatError(f"points of shape {tuple(points.shape)}: the last dimension is {naxis}")
+    if origin not in (0, 1):
+        raise FitsFormatError(f"origin {origin!r}: 0 or 1")
+    return points
+
+
 def _real(points: Any) -> torch.Tensor:
-    points = torch.as_tensor(points)
+    if not isinstance(points, torch.Tensor):
+        points = torch.as_tensor(points, device="cpu")
     if points.is_complex() or points.dtype == torch.bool:
         raise TypeError(f"points are real numbers, not {points.dtype}")
     return points

@@ -7,8 +7,14 @@ CPU; pixel coordinates here are those of FITS, the first pixel's centre being 1.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+
+
+def numbers(values: Any) -> torch.Tensor:
+    """Numbers, or lists of them, as they are held here, whatever the default device is."""
+    return torch.tensor(values, dtype=torch.float64, device="cpu")
 
 
 @dataclass(slots=True, eq=False)

@@ -14,7 +14,7 @@ from torchfits._tensors import address
 from torchfits._wcs import POLYNOMIAL_ORDER, Description
 from torchfits.errors import FitsFormatError, FitsUnsupported
 from torchfits.header import CARD, Header
-from torchfits.wcs_model import Lookup, Sip
+from torchfits.wcs_model import Lookup, Sip, numbers
 
 if TYPE_CHECKING:
     from torchfits.hdulist import HDUList
@@ -72,7 +72,7 @@ class Parts:
             if len(facts["crpix"]) < 2:
                 raise FitsUnsupported("distortions are of two pixel axes, but there is only one")
             if self.sip is not None:
-                self.sip.crpix[:] = torch.tensor(facts["crpix"][:2], dtype=torch.float64)
+                self.sip.crpix[:] = numbers(facts["crpix"][:2])
                 _give_sip(description, self.sip)
         for cpdis, lookups in enumerate((self.d2im, self.cpdis)):
             for lookup in lookups:
@@ -164,7 +164,7 @@ def read_sip(header: Header) -> Sip | None:
     forward, inverse = _polynomials(header, "A", "B"), _polynomials(header, "AP", "BP")
     if forward is None:
         return None  # the inverse is only a guess at the forward ones
-    return Sip(torch.zeros(2, dtype=torch.float64), *forward, *(inverse or (None, None)))
+    return Sip(numbers([0, 0]), *forward, *(inverse or (None, None)))
 
 
 def _polynomials(header: Header, first: str, second: str) -> tuple[torch.Tensor, torch.Tensor] | None:
@@ -189,7 +189,7 @@ def _polynomial(header: Header, name: str, order: int) -> torch.Tensor:
         [_number(header, f"{name}_{i}_{j}", 0) if i + j <= order else 0.0 for j in range(order + 1)]
         for i in range(order + 1)
     ]
-    return torch.tensor(rows, dtype=torch.float64)
+    return numbers(rows)
 
 
 def _give_sip(description: Description, sip: Sip) -> None:
@@ -261,7 +261,7 @@ def _lookup(axis: int, where: str, extname: str, version: int, hdus: HDUList | N
     table = (table.T if swapped else table).contiguous()
 
     def pair(keyword: str, default: float) -> torch.Tensor:
-        return torch.tensor([_number(header, f"{keyword}{i}", default) for i in (1, 2)], dtype=torch.float64)
+        return numbers([_number(header, f"{keyword}{i}", default) for i in (1, 2)])
 
     return Lookup(axis, table, pair("CRPIX", 0.0), pair("CRVAL", 0.0), pair("CDELT", 1.0))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from torchfits.header import Header
-from torchfits.wcs_model import Lookup, Sip
+from torchfits.wcs_model import Lookup, Sip, numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +51,13 @@ class Resampling:
             powers = torch.arange(len(polynomial), dtype=torch.float64, device="cpu")
             return polynomial * (x**powers)[:, None] * (y**powers) / unit
 
-        crpix = torch.tensor([self.pixel(j, sip.crpix[j].item()) for j in (0, 1)], dtype=torch.float64)
+        crpix = numbers([self.pixel(j, sip.crpix[j].item()) for j in (0, 1)])
         return Sip(crpix, scaled(sip.a, x), scaled(sip.b, y), scaled(sip.ap, x), scaled(sip.bp, y))
 
     def lookup(self, lookup: Lookup) -> Lookup:
         """The same table: where its cells are in pixels, and how many pixels it corrects by."""
-        step = torch.tensor(self.step[:2], dtype=torch.float64)
-        offset = torch.tensor(self.offset[:2], dtype=torch.float64)
+        step = numbers(self.step[:2])
+        offset = numbers(self.offset[:2])
         return Lookup(
             axis=lookup.axis,
             table=lookup.table / self.step[lookup.axis],
