@@ -146,10 +146,10 @@ ptrdiff_t tf_wcs_cards(const char *cards, size_t n, char key, char *to, int *des
         const int whose = belongs(cards, key);
         if (!whose)
             continue;
-        if (axes_of(cards) > TF_AXES_AT_MOST)
-            return -1 - (ptrdiff_t)i;
         if (!copy_card(to + kept * CARD, cards))
             continue;
+        if (axes_of(to + kept * CARD) > TF_AXES_AT_MOST)
+            return -1 - (ptrdiff_t)i;
         kept++;
         *described |= whose == 2;
     }
