@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "plates.h"
+
 #define CARD 80
 #define NAME 8
 
@@ -13,8 +15,8 @@ static const char *const COMMON[] = {
     "OBSORBIT", "RSUN_REF", "DSUN_OBS", "CRLN_OBS", "HGLN_OBS", "HGLT_OBS", "A_RADIUS", "B_RADIUS", "C_RADIUS",
     "BLON_OBS", "BLAT_OBS", "BDIS_OBS",
 };
-/* Those of the plates of DSS, of IRAF, and of AIPS: of the primary description. */
-static const char *const PRIMARY[] = {"PLT", "AMD", "PPO", "CNPIX", "XPIXELSZ", "YPIXELSZ", "WAT", "PROJP", "CROTA"};
+/* Old ones, of the primary description. */
+static const char *const PRIMARY[] = {"PROJP", "CROTA"};
 /* Seven letters, then the letter of the description. */
 static const char *const LETTERED[] = {
     "WCSAXES", "WCSNAME", "LONPOLE", "LATPOLE", "RESTFRQ", "RESTWAV", "EQUINOX", "RADESYS",
@@ -67,8 +69,8 @@ static int belongs(const char *name, char key)
         return letter_of(name) == key ? 2 : 0;
     if (begins_with_one(name, LETTERED, COUNT(LETTERED)))
         return name[NAME - 1] == key ? 2 : 0;
-    if (key == ' ' && begins_with_one(name, PRIMARY, COUNT(PRIMARY)))
-        return 2;
+    if (begins_with_one(name, PRIMARY, COUNT(PRIMARY)) || tf_is_wat(name) || tf_is_dss(name))
+        return key == ' ' ? 2 : 0;
     return begins_with_one(name, COMMON, COUNT(COMMON));
 }
 
@@ -116,7 +118,7 @@ static int copy_card(char *to, const char *card)
     for (int i = 0; i < CARD; i++)
         to[i] = card[i] >= ' ' && card[i] <= '~' ? card[i] : ' ';
     const int end = string_end(to);
-    if (end < 0)
+    if (end < 0 || to[NAME] != '=')
         return 0;
     blank_quotes(to, 0, end ? NAME + 2 : CARD);
     blank_quotes(to, end, CARD);
@@ -124,6 +126,16 @@ static int copy_card(char *to, const char *card)
         if (strncmp(to + i, "-TAB", 4) == 0)
             to[i + 3] = TF_TAB_LATER;
     return 1;
+}
+
+/* Leaves those that are not `dropped`; the number of them. */
+static ptrdiff_t without(char *cards, ptrdiff_t n, int (*dropped)(const char *card))
+{
+    ptrdiff_t kept = 0;
+    for (ptrdiff_t i = 0; i < n; i++)
+        if (!dropped(cards + i * CARD))
+            memmove(cards + kept++ * CARD, cards + i * CARD, CARD);
+    return kept;
 }
 
 ptrdiff_t tf_wcs_cards(const char *cards, size_t n, char key, char *to, int *described)
@@ -134,12 +146,16 @@ ptrdiff_t tf_wcs_cards(const char *cards, size_t n, char key, char *to, int *des
         const int whose = belongs(cards, key);
         if (!whose)
             continue;
-        if (axes_of(cards) > TF_AXES_AT_MOST)
-            return -1 - (ptrdiff_t)i;
         if (!copy_card(to + kept * CARD, cards))
             continue;
+        if (axes_of(to + kept * CARD) > TF_AXES_AT_MOST)
+            return -1 - (ptrdiff_t)i;
         kept++;
         *described |= whose == 2;
     }
+    if (!tf_dss_is_sound(to, (size_t)kept))
+        kept = without(to, kept, tf_is_dss); /* most have an ordinary description, too */
+    if (!tf_wat_is_sound(to, (size_t)kept))
+        kept = without(to, kept, tf_is_wat);
     return kept;
 }

@@ -1,6 +1,7 @@
 #include "description.h"
 
 #include <dis.h>
+#include <limits.h>
 #include <lin.h>
 #include <math.h>
 #include <stdio.h>
@@ -226,7 +227,7 @@ int tf_wcs_read(const char *cards, size_t n, char key, struct wcsprm *to, char w
     return status;
 }
 
-/* What transform.c counts on where it keeps NaN from tables: the reference point is one, indices are numbers. */
+/* What transform.c counts on where it keeps NaN from tables: the reference point is one. */
 static int check_reference(const struct wcsprm *wcs, char why[TF_WHY])
 {
     const int naxis = wcs->naxis;
@@ -248,15 +249,38 @@ static int check_reference(const struct wcsprm *wcs, char why[TF_WHY])
             }
         }
     }
+    return TF_WCS_DONE;
+}
+
+/* Whether an index rises or falls, with steps that may be none, from one number to another. */
+static int is_monotonic(const double *index, int n)
+{
+    int rises = 0, falls = 0;
+    for (int i = 0; i < n; i++) {
+        if (!isfinite(index[i]))
+            return 0;
+        rises |= i > 0 && index[i] > index[i - 1];
+        falls |= i > 0 && index[i] < index[i - 1];
+    }
+    return n == 1 || rises != falls;
+}
+
+/* At an index that is none, tabset of wcslib 7.12 frees what tabfree frees again. */
+static int check_arrays(const struct wcsprm *wcs, char why[TF_WHY])
+{
     for (int k = 0; k < wcs->ntab; k++) {
         const struct tabprm *tab = wcs->tab + k;
+        double elements = 2.0 * tab->M;
         for (int m = 0; m < tab->M; m++) {
-            for (int i = 0; tab->index[m] && i < tab->K[m]; i++) {
-                if (!isfinite(tab->index[m][i])) {
-                    snprintf(why, TF_WHY, "the index of axis %d of a table of coordinates has NaN", m + 1);
-                    return TF_WCS_TABLES;
-                }
-            }
+            elements *= tab->K[m];
+            if (tab->K[m] >= 1 && (!tab->index[m] || is_monotonic(tab->index[m], tab->K[m])))
+                continue;
+            snprintf(why, TF_WHY, "the index of axis %d of a table of coordinates neither rises nor falls", m + 1);
+            return TF_WCS_TABLES;
+        }
+        if (elements > INT_MAX || !tab->coord) {
+            say(why, "a table of coordinates has too many of them, or none");
+            return TF_WCS_TABLES;
         }
     }
     return TF_WCS_DONE;
@@ -267,6 +291,8 @@ int tf_wcs_finish(struct wcsprm *wcs, char why[TF_WHY])
     int fixed[NWCSFIX], status;
     struct wcserr notes[NWCSFIX];
     memset(notes, 0, sizeof notes);
+    if ((status = check_arrays(wcs, why)) != 0)
+        return status;
     /* what it cannot mend is said by wcsset, or does not matter to the coordinates */
     wcsfixi(0, NULL, wcs, fixed, notes);
     if ((status = wcsset(wcs)) == 0)

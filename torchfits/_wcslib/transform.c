@@ -25,15 +25,15 @@ typedef struct {
 typedef struct {
     double from[BLOCK], plane[BLOCK], phi[BLOCK], theta[BLOCK];
     int stat[BLOCK];
-    char aside[BLOCK];
+    int aside[BLOCK];
 } scratch;
 
 /* Points of which wcslib says that they have no answer get none, in those coordinates that it names. */
 static void forget_invalid(double *points, int naxis, const int *stat, int n)
 {
     for (int k = 0; k < n; k++)
-        for (int i = 0; stat[k] >> i && i < naxis; i++)
-            if (stat[k] >> i & 1)
+        for (int i = 0; stat[k] && i < naxis; i++)
+            if ((unsigned)stat[k] >> i & 1)
                 points[k * naxis + i] = NAN;
 }
 
@@ -51,26 +51,28 @@ static int is_in_plane(const struct wcsprm *wcs, const double *pixel)
     return 1;
 }
 
-/* tabx2s of wcslib 7.12 makes an index of NaN: such points are replaced by the reference point for a while. */
-static void set_aside(const struct wcsprm *wcs, int to_world, double *points, int n, char *aside)
+/* tabx2s of wcslib 7.12 makes an index of NaN: what would become one is replaced by the reference for a while. The
+ * bits of `aside` are the coordinates of the answer that there cannot be. */
+static void set_aside(const struct wcsprm *wcs, int to_world, double *points, int n, int *aside)
 {
     const int naxis = wcs->naxis;
     for (int k = 0; k < n; k++) {
         double *point = points + k * naxis;
-        int finite = 1;
-        for (int i = 0; i < naxis; i++)
-            finite &= isfinite(point[i]) != 0;
-        aside[k] = !finite || (to_world && !is_in_plane(wcs, point));
-        if (aside[k])
-            memcpy(point, to_world ? wcs->crpix : wcs->crval, sizeof(double) * (size_t)naxis);
+        aside[k] = 0;
+        if (to_world) {
+            if (!is_in_plane(wcs, point)) {
+                aside[k] = -1;
+                memcpy(point, wcs->crpix, sizeof(double) * (size_t)naxis);
+            }
+            continue;
+        }
+        for (int i = 0; i < naxis; i++) {
+            if (!isfinite(point[i])) {
+                aside[k] |= (int)(1u << i);
+                point[i] = wcs->crval[i];
+            }
+        }
     }
-}
-
-static void forget_aside(double *points, int naxis, const char *aside, int n)
-{
-    for (int k = 0; k < n; k++)
-        for (int i = 0; aside[k] && i < naxis; i++)
-            points[k * naxis + i] = NAN;
 }
 
 static void by_wcslib(struct wcsprm *wcs, int to_world, double *points, int n, scratch *s)
@@ -102,7 +104,7 @@ static void carefully(struct wcsprm *wcs, int to_world, double *points, int n, s
         set_aside(wcs, to_world, points, n, s->aside);
     by_wcslib(wcs, to_world, points, n, s);
     if (wcs->ntab)
-        forget_aside(points, wcs->naxis, s->aside, n);
+        forget_invalid(points, wcs->naxis, s->aside, n);
 }
 
 /* Adds to the pixel coordinates. */
