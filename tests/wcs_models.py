@@ -17,7 +17,7 @@ def tensor(values) -> torch.Tensor:
 def lookups(tables) -> tuple[Lookup, ...]:
     """Of DistortionLookupTable or None, by axis."""
     return tuple(
-        Lookup(axis, tensor(t.data), tensor(t.crpix), tensor(t.crval), tensor(t.cdelt))
+        Lookup(axis, tensor(t.data), tensor(t.crpix), tensor(t.crval), tensor(t.cdelt), axis + 1, False)
         for axis, t in enumerate(tables)
         if t is not None
     )

@@ -745,13 +745,13 @@ def resolve_section(section: Section, shape: tuple[int, ...]) -> tuple[list[rang
 
 def taken_away(section: Section, shape: tuple[int, ...]) -> list[int]:
     """The axes of an array of `shape` that ints of a section take away."""
-    items = () if section is None else _items(section, shape)
+    items: tuple[Any, ...] = () if section is None else _items(section, shape)
     return [axis for axis, item in enumerate(items) if not isinstance(item, slice)]
 
 
-def _items(section: Section, shape: tuple[int, ...]) -> tuple:
+def _items(section: Section, shape: tuple[int, ...]) -> tuple[Any, ...]:
     """The ints and slices of a section, without Ellipsis; those of the last axes may be left out."""
-    items = section if isinstance(section, tuple) else (section,)
+    items: tuple[Any, ...] = section if isinstance(section, tuple) else (section,)
     if sum(item is Ellipsis for item in items) > 1:
         raise SectionError("a section has at most one Ellipsis")
     # not `in`, which would compare arrays

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -52,8 +52,6 @@ class WCS:
         tensor([10., 20.], dtype=torch.float64)
     """
 
-    __slots__ = ("_celestial", "_description", "_facts", "_model", "_parts", "_tensors")
-
     def __init__(self, header: Header | bytes, *, key: str = "", hdus: HDUList | None = None):
         if isinstance(header, (bytes, bytearray)):
             header = Header.from_bytes(bytes(header))
@@ -65,23 +63,18 @@ class WCS:
         self._make(Parts.read(header, key, hdus), hdus)
 
     def _make(self, parts: Parts, hdus: HDUList | None = None) -> None:
-        put = object.__setattr__
-        description = parts.describe(hdus)
-        put(self, "_parts", parts)
-        put(self, "_description", description)
-        put(self, "_facts", description.facts())
-        put(self, "_model", None)
-        put(self, "_tensors", None)
-        put(self, "_celestial", None)
+        self._parts = parts
+        self._description = parts.describe(hdus)
+        self._facts = self._description.facts()
+        self._model: Model | None = None
+        self._celestial: WCS | None = None
+        self._tensors: TensorWCS | None = None
 
     @classmethod
     def _of(cls, parts: Parts) -> WCS:
         wcs = cls.__new__(cls)
         wcs._make(parts)
         return wcs
-
-    def __setattr__(self, name: str, value: object) -> NoReturn:
-        raise AttributeError("a WCS does not change; make one of a changed header")
 
     def __reduce__(self) -> tuple:
         return WCS._of, (self._parts,)
@@ -124,9 +117,14 @@ class WCS:
 
         FitsUnsupported where there are none, or where their pixels depend on those of others.
         """
+        if (
+            self.naxis == 2
+            and {self._facts["lng"], self._facts["lat"]} == {0, 1}
+            and self._facts["cubeface"] < 0
+        ):
+            return self
         if self._celestial is None:
-            whole = self._facts["cubeface"] < 0 and {self._facts["lng"], self._facts["lat"]} == {0, 1}
-            object.__setattr__(self, "_celestial", self if whole and self.naxis == 2 else self._part())
+            self._celestial = self._part()
         return self._celestial
 
     def _part(self) -> WCS:
@@ -162,7 +160,7 @@ class WCS:
     def model(self) -> Model:
         """What it is made of, as numbers, for the torch path; FitsUnsupported where only wcslib knows it."""
         if self._model is None:
-            object.__setattr__(self, "_model", self._as_model())
+            self._model = self._as_model()
         return self._model
 
     def _as_model(self) -> Model:
@@ -211,8 +209,13 @@ class WCS:
                 header.append(card)
         for lookups, kind, records, _ in self._lookups():
             for lookup in lookups:
+                axes = (2, 1) if lookup.swapped else (1, 2)
                 header.append((f"{kind}{lookup.axis + 1}", "LOOKUP"))
-                for record in (f"EXTVER: {lookup.axis + 1}", "NAXES: 2", "AXIS.1: 1", "AXIS.2: 2"):
+                for record in (
+                    f"EXTVER: {lookup.version}",
+                    "NAXES: 2",
+                    *(f"AXIS.{k + 1}: {axes[k]}" for k in (0, 1)),
+                ):
                     header.append((f"{records}{lookup.axis + 1}", record))
         return header
 
@@ -240,11 +243,12 @@ class WCS:
         found: list[tuple[Header, torch.Tensor | dict[str, torch.Tensor]]] = []
         for lookups, _, _, extname in self._lookups():
             for lookup in lookups:
-                header = Header({"EXTNAME": extname, "EXTVER": lookup.axis + 1})
+                header = Header({"EXTNAME": extname, "EXTVER": lookup.version})
                 for keyword in ("CRPIX", "CRVAL", "CDELT"):
                     for i, value in enumerate(getattr(lookup, keyword.lower()).tolist()):
                         header[f"{keyword}{i + 1}"] = value
-                found.append((header, lookup.table.to(torch.float32)))
+                stored = lookup.table.T if lookup.swapped else lookup.table
+                found.append((header, stored.to(torch.float32)))
         columns: dict[tuple[str, int, int], dict[str, torch.Tensor]] = {}
         for names, (shape, values) in zip(self._parts.wanted(), self._parts.arrays, strict=True):
             _, extname, version, level, column, _, _ = names
@@ -422,7 +426,7 @@ class WCS:
         FitsUnsupported where only wcslib knows it.
         """
         if self._tensors is None:
-            object.__setattr__(self, "_tensors", TensorWCS(self.model))
+            self._tensors = TensorWCS(self.model)
         return self._tensors
 
     @staticmethod
@@ -517,14 +521,13 @@ class TensorWCS:
         model = self.model
         is_stack = model.crpix.dim() > 1
         for name, value in tensors.items():
-            value = value.unsqueeze(1) if is_stack else value
+            changed: dict[str, Any] = {name: value.unsqueeze(1) if is_stack else value}
             if name in ("crpix", "matrix", "crval"):
-                model = dataclasses.replace(model, **{name: value})
+                model = dataclasses.replace(model, **changed)
             elif name in ("pv", "lonpole", "latpole") and model.celestial is not None:
-                celestial = dataclasses.replace(model.celestial, **{name: value})
-                model = dataclasses.replace(model, celestial=celestial)
+                model = dataclasses.replace(model, celestial=dataclasses.replace(model.celestial, **changed))
             elif name in ("a", "b", "ap", "bp") and model.sip is not None:
-                model = dataclasses.replace(model, sip=dataclasses.replace(model.sip, **{name: value}))
+                model = dataclasses.replace(model, sip=dataclasses.replace(model.sip, **changed))
             else:
                 raise TypeError(f"{name!r} is no parameter of this WCS")
         if model.sip is not None and "crpix" in tensors:
@@ -548,7 +551,7 @@ class TensorWCS:
 def _checked(points: Any, origin: int, naxis: int) -> torch.Tensor:
     points = _real(points)
     if points.ndim == 0 or points.shape[-1] != naxis:
-        raise FitsFormatError(f"points of shape {tuple(points.shape)}: the last dimension is {naxis}")
+        raise FitsFormatError(f"points of shape {tuple(points.shape)}: the last dimension must be {naxis}")
     if origin not in (0, 1):
         raise FitsFormatError(f"origin {origin!r}: 0 or 1")
     return points

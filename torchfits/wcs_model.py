@@ -62,6 +62,9 @@ class Lookup:
     crpix: torch.Tensor  # (2,) of the table, x first
     crval: torch.Tensor
     cdelt: torch.Tensor
+    # of the HDU that holds it: EXTVER, and whether its rows are what is called columns here
+    version: int
+    swapped: bool
 
 
 @dataclass(slots=True, eq=False)

@@ -263,13 +263,13 @@ def _lookup(axis: int, where: str, extname: str, version: int, hdus: HDUList | N
     def pair(keyword: str, default: float) -> torch.Tensor:
         return numbers([_number(header, f"{keyword}{i}", default) for i in (1, 2)])
 
-    return Lookup(axis, table, pair("CRPIX", 0.0), pair("CRVAL", 0.0), pair("CDELT", 1.0))
+    return Lookup(axis, table, pair("CRPIX", 0.0), pair("CRVAL", 0.0), pair("CDELT", 1.0), version, swapped)
 
 
 def _give_lookup(description: Description, cpdis: bool, lookup: Lookup) -> None:
-    pairs = [each.tolist() for each in (lookup.crpix, lookup.crval, lookup.cdelt)]
+    crpix, crval, cdelt = (each.tolist() for each in (lookup.crpix, lookup.crval, lookup.cdelt))
     description.set_lookup(
-        cpdis, lookup.axis, lookup.table.shape, address(lookup.table)[0], *pairs, lookup.table
+        cpdis, lookup.axis, lookup.table.shape, address(lookup.table)[0], crpix, crval, cdelt, lookup.table
     )
 
 

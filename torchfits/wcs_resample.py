@@ -55,7 +55,10 @@ class Resampling:
         return Sip(crpix, scaled(sip.a, x), scaled(sip.b, y), scaled(sip.ap, x), scaled(sip.bp, y))
 
     def lookup(self, lookup: Lookup) -> Lookup:
-        """The same table: where its cells are in pixels, and how many pixels it corrects by."""
+        """The same table: where its cells are in pixels, and how many pixels it corrects by.
+
+        It is one of its own then, of the EXTVER of its axis.
+        """
         step = numbers(self.step[:2])
         offset = numbers(self.offset[:2])
         return Lookup(
@@ -64,4 +67,6 @@ class Resampling:
             crpix=lookup.crpix,
             crval=(lookup.crval - offset) / step,
             cdelt=lookup.cdelt / step,
+            version=lookup.axis + 1,
+            swapped=False,
         )

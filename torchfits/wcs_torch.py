@@ -95,7 +95,7 @@ def _stacked(parts: Sequence[Any], name: str) -> Any:
         if any(len(part) != len(first) for part in parts):
             raise FitsFormatError(f"cannot stack WCS with different numbers of {name}")
         return tuple(_stacked(part, name) for part in zip(*parts, strict=True))
-    if name != "ctype" and any(part != first for part in parts):
+    if name not in ("ctype", "version", "swapped") and any(part != first for part in parts):
         raise FitsFormatError(f"cannot stack WCS that differ in {name}")
     return first
 
