@@ -234,7 +234,7 @@ def test_arguments_that_do_not_fit():
         wcs.pixel_to_world(torch.zeros(2, dtype=torch.complex64))
     with pytest.raises(TypeError, match="Header"):
         WCS({"NAXIS": 2})
-    with pytest.raises(AttributeError, match="does not change"):
+    with pytest.raises(AttributeError):
         wcs.naxis = 3
 
 
