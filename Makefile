@@ -10,7 +10,8 @@ TORCH := torch==2.13.0
 BENCH := --write
 
 NATIVE := $(wildcard torchfits/_native/*.c)
-INPUTS := setup.py vendor/build.py $(wildcard torchfits/*.px[di] torchfits/*.pyx torchfits/_native/*)
+OVER_WCSLIB := $(wildcard torchfits/_wcslib/*.c)
+INPUTS := setup.py vendor/build.py $(wildcard torchfits/*.px[di] torchfits/*.pyx torchfits/_native/* torchfits/_wcslib/*)
 MODULES := $(patsubst torchfits/%.pyx,torchfits.%,$(wildcard torchfits/*.pyx))
 STAMPS := build/stamps
 SANITIZED := build/sanitize
@@ -19,7 +20,8 @@ FUZZED := build/fuzz
 FUZZERS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_SECONDS ?= 60
 # says how our C finds and links the libraries that it calls
-INSIDE := $(PYTHON) vendor/build.py zlib libdeflate
+LIBRARIES := zlib libdeflate
+INSIDE = $(PYTHON) vendor/build.py $(LIBRARIES)
 
 .PHONY: help dev demo test lint sanitize fuzz bench clean fitsverify fpack clang
 help:
@@ -47,8 +49,8 @@ lint: dev
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest --mypy-config-file pyproject.toml $(MODULES)
 	PATH="$(abspath $(BIN)):$$PATH" cython-lint $(wildcard torchfits/*.px[di] torchfits/*.pyx)
-	inside=$$($(INSIDE) | tr ' ' '\n' | grep '^-[DI]') && for file in $(NATIVE); do \
-	  $(CC) -std=c99 -O2 -Wall -Wextra -Werror $$inside -c -o /dev/null $$file || exit 1; \
+	inside=$$($(INSIDE) wcslib | tr ' ' '\n' | grep '^-[DI]') && for file in $(NATIVE) $(OVER_WCSLIB); do \
+	  $(CC) -std=c99 -O2 -Wall -Wextra -Werror -Itorchfits $$inside -c -o /dev/null $$file || exit 1; \
 	done
 
 bench: dev
@@ -75,12 +77,14 @@ fuzz: $(FUZZERS:%=$(FUZZED)/%)
 	    -print_final_stats=1 -artifact_prefix=$(FUZZED)/$$name- $(FUZZED)/corpus/$$name $(FUZZED)/seeds/$$name || exit 1; \
 	done
 
-$(FUZZED)/%: tests/fuzz/%.c $(wildcard tests/fuzz/common.* torchfits/_native/*) | clang
+$(FUZZED)/%: tests/fuzz/%.c $(wildcard tests/fuzz/common.* torchfits/_native/* torchfits/_wcslib/*) | clang
 	@mkdir -p $(@D)
 	inside=$$(CC=$(CLANG) CFLAGS=-fsanitize=fuzzer-no-link TORCHFITS_SANITIZE=1 $(INSIDE)) && \
 	$(CLANG) -std=c99 -O1 -g -ffp-contract=off -Wall -Wextra -Werror -fsanitize=fuzzer,address,undefined \
 	  -fno-sanitize-recover=undefined -fsanitize-coverage-ignorelist=tests/fuzz/uncovered.txt $(COVERAGE) \
-	  -Itorchfits $< tests/fuzz/common.c $(NATIVE) $$inside -lm -lpthread -o $@
+	  -Itorchfits $< tests/fuzz/common.c $(NATIVE) $(MORE) $$inside -lm -lpthread -o $@
+$(FUZZED)/fuzz_wcs: MORE := $(OVER_WCSLIB)
+$(FUZZED)/fuzz_wcs: LIBRARIES += wcslib
 # comparing pixels tells libFuzzer nothing, and takes most of the time
 $(FUZZED)/fuzz_image $(FUZZED)/fuzz_table: COVERAGE := -fno-sanitize-coverage=trace-cmp
 

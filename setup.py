@@ -34,7 +34,8 @@ INSIDE = {
 }
 
 TILES = "torchfits/_native/tile_check.c"
-NATIVE = sorted(set(glob("torchfits/_native/*.c")) - {TILES})
+WCS = [f"torchfits/_native/{name}.c" for name in ("distortion", "gnomonic")]
+NATIVE = sorted(set(glob("torchfits/_native/*.c")) - {TILES, *WCS})
 EXTENSIONS = [
     Extension("torchfits._core", ["torchfits/_core.pyx"], libraries=["m", "pthread"]),
     Extension(
@@ -53,7 +54,14 @@ EXTENSIONS = [
         include_dirs=["torchfits"],
         depends=["torchfits/_native/tile_check.h"],
     ),
-    Extension("torchfits._wcs", ["torchfits/_wcs.pyx"], libraries=["m"]),
+    Extension(
+        "torchfits._wcs",
+        ["torchfits/_wcs.pyx", *WCS, "torchfits/_native/parallel.c", *sorted(glob("torchfits/_wcslib/*.c"))],
+        include_dirs=["torchfits"],
+        depends=sorted(glob("torchfits/_wcslib/*.h")) + sorted(glob("torchfits/_native/*.h")),
+        extra_compile_args=["-ffp-contract=off", "-fno-math-errno"],
+        libraries=["m", "pthread"],
+    ),
 ]
 
 BUILD_INFO = '''"""What this build is made of; written by setup.py."""

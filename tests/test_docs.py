@@ -21,8 +21,12 @@ MODULES = [
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """image.fits: 3 x 4 float32; table.fits: RA and NAME."""
-    fits.writeto(tmp_path / "image.fits", np.arange(12, dtype="f4").reshape(3, 4))
+    """image.fits: 3 x 4 float32; sky.fits: such an image of the sky; table.fits: RA and NAME."""
+    pixels = np.arange(12, dtype="f4").reshape(3, 4)
+    fits.writeto(tmp_path / "image.fits", pixels)
+    sky = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 30.0, "CRVAL2": 40.0}
+    sky |= {"CRPIX1": 3.0, "CRPIX2": 2.0, "CDELT1": -0.001, "CDELT2": 0.001}
+    fits.writeto(tmp_path / "sky.fits", pixels, fits.Header(sky))
     columns = [
         fits.Column("RA", "D", array=[10.0, 20.0, 30.0]),
         fits.Column("NAME", "4A", array=["a", "b", "c"]),

@@ -24,6 +24,9 @@ def folder(tmp_path, monkeypatch):
     """The files that the examples name, made by astropy; the catalogue and the cube are as large as they say."""
     rng = np.random.default_rng(1)
     fits.writeto(tmp_path / "large_image.fits", rng.normal(size=(300, 400)).astype("f4"))
+    sky = {"CTYPE1": "RA---TAN-SIP", "CTYPE2": "DEC--TAN-SIP", "CRVAL1": 30.0, "CRVAL2": 40.0, "CRPIX1": 50.5}
+    sky |= {"CRPIX2": 25.5, "CDELT1": -0.01, "CDELT2": 0.01, "A_ORDER": 2, "A_2_0": 1e-5, "B_ORDER": 2}
+    fits.writeto(tmp_path / "sky.fits", np.zeros((60, 100), "f4"), fits.Header(sky))
     rows = 2_000_500
     catalog = np.zeros(rows, dtype=[("RA", ">f8"), ("DEC", ">f8"), ("FLUX_G", ">f4"), ("FLUX_R", ">f4")])
     catalog["RA"], catalog["DEC"], catalog["FLUX_G"] = np.arange(rows), -np.arange(rows), np.arange(rows) * 2
@@ -132,7 +135,7 @@ def test_writing(folder):
         assert f["CATALOG"].columns.names == ["TARGET_ID", "RA", "DEC"]
 
 
-PAGES = [README, *(README.parent / "docs" / name for name in ("tables.md", "compression.md"))]
+PAGES = [README, *(README.parent / "docs" / name for name in ("tables.md", "compression.md", "wcs.md"))]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

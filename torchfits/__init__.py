@@ -26,14 +26,16 @@ from torchfits.groups import GroupsHDU
 from torchfits.hdu import HDU
 from torchfits.hdulist import HDUList, open, read, read_header
 from torchfits.header import Card, Header
-from torchfits.image import ImageHDU
+from torchfits.image import ImageHDU, cutouts_at
 from torchfits.table import ColumnInfo, TableHDU
 from torchfits.text import strings
 from torchfits.versions import versions
+from torchfits.wcs import WCS, TensorWCS
 from torchfits.writer import writeto
 
 __all__ = [
     "HDU",
+    "WCS",
     "Card",
     "ColumnInfo",
     "FilterError",
@@ -58,9 +60,11 @@ __all__ = [
     "Rice1",
     "SectionError",
     "TableHDU",
+    "TensorWCS",
     "cache_clear",
     "cache_info",
     "cache_limit",
+    "cutouts_at",
     "gather",
     "open",
     "read",

@@ -1,7 +1,7 @@
 """The exceptions and the one warning category of torchfits.
 
 Every error carries where it happened: ``path``, ``hdu`` (index or name), ``offset`` (byte in the
-file, where one is to blame), ``status`` (of cfitsio or wcslib, 0 where neither spoke) and
+file, where one is to blame), ``status`` (of ``library``, cfitsio or wcslib; 0 where neither spoke) and
 ``messages`` (the library's own lines).
 """
 
@@ -23,6 +23,7 @@ class FitsError(Exception):
         hdu: Index or name of the HDU.
         offset: Byte offset in the (decompressed) file.
         status: Status of the C library, 0 where none was involved.
+        library: Which library that is.
         messages: The C library's own messages, oldest first.
     """
 
@@ -34,6 +35,7 @@ class FitsError(Exception):
         hdu: int | str | tuple | None = None,
         offset: int | None = None,
         status: int = 0,
+        library: str = "cfitsio",
         messages: tuple[str, ...] = (),
     ):
         super().__init__(message)
@@ -42,6 +44,7 @@ class FitsError(Exception):
         self.hdu = hdu
         self.offset = offset
         self.status = status
+        self.library = library
         self.messages = tuple(messages)
 
     def locate(
@@ -67,9 +70,8 @@ class FitsError(Exception):
             where.append(f"byte {self.offset}")
         text = f"{', '.join(where)}: {self.message}" if where else self.message
         if self.status:
-            text += (
-                f" (cfitsio status {self.status}{': ' if self.messages else ''}{'; '.join(self.messages)})"
-            )
+            said = f": {'; '.join(self.messages)}" if self.messages else ""
+            text += f" ({self.library} status {self.status}{said})"
         return text
 
     def __reduce__(self) -> tuple:

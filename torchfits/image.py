@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Literal, cast
 
 import torch
@@ -45,10 +45,18 @@ from torchfits.hdu import HDU
 from torchfits.header import Header
 from torchfits.layout import ImageLayout, Section, TileLayout, axes_of, resolve_section, split_ranges
 from torchfits.tiles import tiling_of
+from torchfits.wcs import WCS
+
+# a window so many pixels away is not in an image
+_FAR = 1 << 60
 
 
 class ImageHDU(HDU):
     """An image, plain or tile-compressed: an N-dimensional array of numbers."""
+
+    @cached_property
+    def _known_wcs(self) -> dict[str, WCS]:
+        return {}
 
     def _tiles(self) -> TileLayout | None:
         found = self._layout()
@@ -104,6 +112,24 @@ class ImageHDU(HDU):
         """A copy of the header; of a tile-compressed image, the header of the image it stands for."""
         header = super().read_header()
         return self._stood_for(header, compression.image_header) if self._hdu.compressed else header
+
+    @property
+    def wcs(self) -> WCS:
+        """The primary world coordinates of the image; errors as `WCS` raises them. Others: `wcs_of`."""
+        return self.wcs_of("")
+
+    def wcs_of(self, key: str) -> WCS:
+        """The world coordinates that the letter `key` names; '' for the primary ones."""
+        known = self._known_wcs.get(key)
+        if known is None:
+            try:
+                known = WCS(self.read_header(), key=key, hdus=self._parent)
+            except FitsError as error:
+                error.locate(path=self._parent.path, hdu=self.index)
+                raise
+            # setdefault: two threads that ask at once get the same object
+            known = self._known_wcs.setdefault(key, known)
+        return known
 
     def __getitem__(self, section: Section) -> torch.Tensor:
         return self.read(section)
@@ -170,6 +196,42 @@ class ImageHDU(HDU):
         except FitsError as error:
             error.locate(path=self._parent.path, hdu=self.index)
             raise
+
+    def read_with_wcs(
+        self,
+        section: Section = None,
+        device: Device = "cpu",
+        *,
+        dtype: torch.dtype | None = None,
+        out: torch.Tensor | None = None,
+        raw: bool = False,
+        key: str = "",
+    ) -> tuple[torch.Tensor, WCS]:
+        """Read the image or a section of it, and the world coordinates of these pixels.
+
+        Args:
+            section, device, dtype, out, raw: As in `read`.
+            key: The letter of another description of world coordinates.
+
+        Returns:
+            The tensor, and the WCS that `WCS.section` makes. Its `to_header` can be written with the tensor.
+
+        Raises:
+            FitsError: As `read`, `WCS` and `WCS.section` raise.
+
+        Example:
+            >>> tensor, wcs = torchfits.open('image.fits')[0].read_with_wcs((slice(1, 3), slice(2, 4)))
+            >>> tensor.shape, wcs.crpix
+            (torch.Size([2, 2]), tensor([-2., -1.], dtype=torch.float64))
+        """
+        wcs = self.wcs_of(key)
+        if section is not None:
+            try:
+                wcs = wcs.section(section, self.shape)
+            except FitsError as error:
+                error.locate(path=self._parent.path, hdu=self.index)
+                raise
+        return self.read(section, device, dtype=dtype, out=out, raw=raw), wcs
 
     def cutouts(
         self,
@@ -241,6 +303,38 @@ class ImageHDU(HDU):
         except FitsError as error:
             error.locate(path=self._parent.path, hdu=self.index)
             raise
+
+    def cutouts_with_wcs(
+        self,
+        positions: Any,
+        size: int | tuple[int, int],
+        *,
+        anchor: Literal["corner", "center"] = "corner",
+        fill: float = math.nan,
+        out: torch.Tensor | None = None,
+        dtype: torch.dtype | None = None,
+        device: Device = "cpu",
+        key: str = "",
+    ) -> tuple[torch.Tensor, list[WCS]]:
+        """Read many windows of the same size, and the world coordinates of each.
+
+        Args:
+            positions, size, anchor, fill, out, dtype, device: As in `cutouts`.
+            key: The letter of another description of world coordinates.
+
+        Returns:
+            The tensor (N, ..., rows, columns), and a list of N WCS, which can be written with their windows.
+
+        Raises:
+            FitsError, TypeError: As `cutouts` and `WCS` raise.
+
+        Example:
+            >>> windows, wcs = torchfits.open('image.fits')[0].cutouts_with_wcs([(0, 0), (2, 3)], 2)
+            >>> wcs[1].crpix
+            tensor([-3., -2.], dtype=torch.float64)
+        """
+        windows = self.cutouts(positions, size, anchor=anchor, fill=fill, out=out, dtype=dtype, device=device)
+        return windows, self.wcs_of(key).windows(_windows(positions, size, anchor)[0])
 
     # -- what both have in common
 
@@ -405,6 +499,59 @@ class ImageHDU(HDU):
         if self._hdu.kind == "groups":
             kind = "GROUPS"
         return str(self.index), self.name, str(self.version), kind, *what
+
+
+def cutouts_at(
+    hdu: ImageHDU,
+    ra: Any,
+    dec: Any,
+    size: int | tuple[int, int],
+    *,
+    fill: float = math.nan,
+    out: torch.Tensor | None = None,
+    dtype: torch.dtype | None = None,
+    device: Device = "cpu",
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Read the windows around positions in the sky in one call.
+
+    Args:
+        hdu: An image whose last two axes are right ascension and declination, in whichever frame its WCS
+            has them (RADESYS).
+        ra, dec: (N,) degrees each, tensors or what `torch.as_tensor` takes, or numbers that stand for all.
+        size: (rows, columns) of a window, or one number for both; the pixel of the position is at index
+            size // 2 of each axis.
+        fill: The value of pixels outside the image.
+        out, dtype, device: As in `ImageHDU.cutouts`.
+
+    Returns:
+        The tensor (N, ..., rows, columns), and bool (N,) on the CPU: whether the position is in the image.
+        Windows around one that is on no pixel at all, such as NaN or the other side of the sky, hold `fill`.
+
+    Raises:
+        FitsUnsupported: The last two axes are not right ascension and declination.
+        FitsError: As `ImageHDU.cutouts` and `WCS` raise.
+
+    Example:
+        >>> hdu = torchfits.open('sky.fits')[0]
+        >>> windows, inside = torchfits.cutouts_at(hdu, [30.0, 210.0], [40.0, -40.0], 1)
+        >>> windows, inside
+        (tensor([[[6.]],
+        <BLANKLINE>
+                [[nan]]]), tensor([ True, False]))
+    """
+    try:
+        x, y = hdu.wcs.pixels_of(ra, dec).unbind(-1)
+    except FitsError as error:
+        error.locate(path=hdu._parent.path, hdu=hdu.index)
+        raise
+    # the centre of a pixel is whole
+    row, column = (y + 0.5).floor(), (x + 0.5).floor()
+    # beyond this, and NaN, is nowhere near an image
+    nowhere = ~((row.abs() < _FAR) & (column.abs() < _FAR))
+    positions = torch.stack([row, column], dim=-1).masked_fill(nowhere[:, None], -_FAR).to(torch.int64)
+    windows = hdu.cutouts(positions, size, anchor="center", fill=fill, out=out, dtype=dtype, device=device)
+    rows, columns = hdu.shape[-2:]
+    return windows, (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
 
 
 def _windows(positions: Any, size: Any, anchor: str) -> tuple[torch.Tensor, tuple[int, int]]:

@@ -737,15 +737,7 @@ def resolve_section(section: Section, shape: tuple[int, ...]) -> tuple[list[rang
     """
     if section is None:
         return [range(length) for length in shape], shape
-    items = section if isinstance(section, tuple) else (section,)
-    if sum(item is Ellipsis for item in items) > 1:
-        raise SectionError("a section has at most one Ellipsis")
-    # not `in`, which would compare arrays
-    at = next((i for i, item in enumerate(items) if item is Ellipsis), None)
-    if at is not None:
-        items = items[:at] + (slice(None),) * (len(shape) - len(items) + 1) + items[at + 1 :]
-    if len(items) > len(shape):
-        raise SectionError(f"a section of {len(items)} axes of an array of {len(shape)}")
+    items = _items(section, shape)
     ranges, lengths = [], []
     for axis, length in enumerate(shape):
         item = items[axis] if axis < len(items) else slice(None)
@@ -759,6 +751,26 @@ def resolve_section(section: Section, shape: tuple[int, ...]) -> tuple[list[rang
             first %= length
             ranges.append(range(first, first + 1))
     return ranges, tuple(lengths)
+
+
+def taken_away(section: Section, shape: tuple[int, ...]) -> list[int]:
+    """The axes of an array of `shape` that ints of a section take away."""
+    items: tuple[Any, ...] = () if section is None else _items(section, shape)
+    return [axis for axis, item in enumerate(items) if not isinstance(item, slice)]
+
+
+def _items(section: Section, shape: tuple[int, ...]) -> tuple[Any, ...]:
+    """The ints and slices of a section, without Ellipsis; those of the last axes may be left out."""
+    items: tuple[Any, ...] = section if isinstance(section, tuple) else (section,)
+    if sum(item is Ellipsis for item in items) > 1:
+        raise SectionError("a section has at most one Ellipsis")
+    # not `in`, which would compare arrays
+    at = next((i for i, item in enumerate(items) if item is Ellipsis), None)
+    if at is not None:
+        items = items[:at] + (slice(None),) * (len(shape) - len(items) + 1) + items[at + 1 :]
+    if len(items) > len(shape):
+        raise SectionError(f"a section of {len(items)} axes of an array of {len(shape)}")
+    return items
 
 
 def _as_index(item: object) -> int:

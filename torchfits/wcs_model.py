@@ -7,8 +7,14 @@ CPU; pixel coordinates here are those of FITS, the first pixel's centre being 1.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+
+
+def numbers(values: Any) -> torch.Tensor:
+    """Numbers, or lists of them, as they are held here, whatever the default device is."""
+    return torch.tensor(values, dtype=torch.float64, device="cpu")
 
 
 @dataclass(slots=True, eq=False)
@@ -18,7 +24,7 @@ class Celestial:
     lng: int  # axis, from 0
     lat: int
     projection: str  # 'TAN', 'SIN', ...
-    pv: torch.Tensor  # (30,) PVi_m of the latitude axis, m from 0; 0 where not given
+    pv: torch.Tensor  # (30,) PVi_m of the latitude axis, m from 0; wcslib's default, or 0, where not given
     phi0: torch.Tensor  # native coordinates of the fiducial point, scalars
     theta0: torch.Tensor
     offset: bool  # whether the plane is shifted so that (phi0, theta0) is at x, y = 0
@@ -28,7 +34,10 @@ class Celestial:
 
 @dataclass(slots=True, eq=False)
 class Sip:
-    """SIP polynomials (Shupe et al. 2005) over u, v from `crpix`; each (order + 1, order + 1), or None."""
+    """SIP polynomials (Shupe et al. 2005) over u, v from `crpix`; each (order + 1, order + 1), or None.
+
+    Only terms with i + j up to the order count.
+    """
 
     crpix: torch.Tensor  # (2,)
     a: torch.Tensor | None  # a[i, j] is A_i_j
@@ -41,7 +50,7 @@ class Sip:
 class Tpv:
     """TPV polynomials, in intermediate world coordinates (degrees): PVi_0 to PVi_39 of both axes."""
 
-    pv: torch.Tensor  # (2, 40), longitude axis first
+    pv: torch.Tensor  # (2, 40), longitude axis first; 0 where not given, as in wcslib, PVi_1 too
 
 
 @dataclass(slots=True, eq=False)
@@ -53,6 +62,9 @@ class Lookup:
     crpix: torch.Tensor  # (2,) of the table, x first
     crval: torch.Tensor
     cdelt: torch.Tensor
+    # of the HDU that holds it: EXTVER, and whether its rows are what is called columns here
+    version: int
+    swapped: bool
 
 
 @dataclass(slots=True, eq=False)

@@ -342,6 +342,84 @@ def file_inputs() -> list[bytes]:
     return inputs
 
 
+def wcs_header(projection: str, **values: object) -> list[str]:
+    """The cards of an image of the sky."""
+    cards = {"NAXIS": 2, "CTYPE1": f"RA---{projection}", "CTYPE2": f"DEC--{projection}", "CRVAL1": 30.0}
+    cards |= {"CRVAL2": 40.0, "CRPIX1": 50.5, "CRPIX2": 50.5, "CDELT1": -0.5, "CDELT2": 0.5} | values
+    return [f"{key:8}= {value!r:>20}" for key, value in cards.items()]
+
+
+def wcs_inputs() -> list[bytes]:
+    codes = "AZP SZP TAN STG SIN ARC ZPN ZEA AIR CYP CEA CAR MER COP COE COD COO SFL PAR MOL AIT"
+    codes += " BON PCO TSC CSC QSC HPX XPH"
+    pv = {"PV2_1": 2.0, "PV2_2": 30.0}
+    headers = [wcs_header(code, **pv) for code in (*codes.split(), "NCP", "GLS", "TNX", "ZPX")]
+    headers += [wcs_header("TPV", PV1_1=1.0, PV2_1=1.0, PV1_7=0.001, PV2_39=1e-6, CD1_1=-0.01, CD2_2=0.01)]
+    headers += [
+        wcs_header("TAN", CD1_1=-0.01, CD1_2=0.001, CD2_1=0.001, CD2_2=0.01, LONPOLE=100.0, EQUINOX=2000.0)
+    ]
+    headers += [wcs_header("TAN", CROTA2=30.0, EPOCH=1950.0, PROJP1=3.0)]
+    headers += [wcs_header("CSC", NAXIS=3, CTYPE3="CUBEFACE")]
+    for ctype in (
+        "FREQ",
+        "WAVE-F2W",
+        "VOPT-F2W",
+        "AWAV-GRI",
+        "VELO-LSR",
+        "FREQ-LOG",
+        "STOKES",
+        "UTC",
+        "FELO-HEL",
+    ):
+        headers.append(
+            wcs_header("SIN", NAXIS=3, CTYPE3=ctype, CRVAL3=1e9, CDELT3=1e6, RESTFRQ=1.4e9, PV3_0=1e5)
+        )
+    tables = {"PS3_0": "TABLE", "PS3_1": "COORDS", "PS3_2": "INDEX", "PV3_1": 1.0, "PV3_2": 1.0, "PV3_3": 1.0}
+    headers.append(wcs_header("TAN", NAXIS=3, CTYPE3="WAVE-TAB", CUNIT3="nm", **tables))
+    pair = {f"PS{i}_{m}": name for i in (1, 2) for m, name in enumerate(("TABLE", "COORDS"))}
+    plane = {"CTYPE1": "RA---TAB", "CTYPE2": "DEC--TAB", "PV1_3": 1.0, "PV2_3": 2.0}
+    headers.append(wcs_header("TAB", **pair | plane))
+    for word in ("DP", "DQ"):
+        records = [f"C{word[1]}DIS{i} = 'TPD'" for i in (1, 2)]
+        for i in (1, 2):
+            fields = (
+                "NAXES: 2",
+                "AXIS.1: 1",
+                "AXIS.2: 2",
+                "OFFSET.1: 3",
+                "SCALE.2: 2",
+                "TPD.FWD.1: 1.0",
+                "TPD.FWD.4: 1E-4",
+            )
+            records += [f"{word}{i}     = '{field}'" for field in fields]
+        headers.append(wcs_header("TAN") + records)
+    headers.append([card.replace("=", "A=").replace(" A=", "A=") for card in wcs_header("TAN")])
+    plate = {
+        "PLTRAH": 3,
+        "PLTRAM": 4,
+        "PLTRAS": 5.0,
+        "PLTDECSN": "+",
+        "PLTDECD": 6,
+        "PLTDECM": 7,
+        "PLTDECS": 8.0,
+    }
+    plate |= {"PPO3": 1e5, "PPO6": 1e5, "XPIXELSZ": 25.0, "YPIXELSZ": 25.0, "CNPIX1": 1, "CNPIX2": 1}
+    plate |= {f"AMD{axis}{i}": 0.1 / i for axis in "XY" for i in range(1, 14)}
+    headers.append([f"{key:8}= {value!r:>20}" for key, value in plate.items()])
+    dates = {
+        "DATE-OBS": "2001-02-03T04:05:06",
+        "MJDREF": 51544.5,
+        "TIMESYS": "UTC",
+        "OBSGEO-X": 1e6,
+        "VELREF": 257,
+    }
+    headers.append(wcs_header("CAR", **dates, RADECSYS="FK5", RESTFREQ=1e9, NAXIS1=100))
+    return [
+        bytes([0, 1, i, i % 2, *range(16)]) + "\n".join(cards).encode() + b"\n"
+        for i, cards in enumerate(headers)
+    ]
+
+
 def main() -> None:
     root = Path(sys.argv[1])
     targets = {
@@ -355,6 +433,7 @@ def main() -> None:
         "hcompress": hcompress_inputs(),
         "plio": plio_inputs(),
         "tiles": tiles_inputs(),
+        "wcs": wcs_inputs(),
     }
     for name, inputs in targets.items():
         folder = root / f"fuzz_{name}"

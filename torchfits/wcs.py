@@ -1,0 +1,575 @@
+"""WCS: from pixels to the world and back, on tensors."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from torchfits._tensors import address, allocate, threads
+from torchfits.errors import FitsFormatError, FitsUnsupported
+from torchfits.header import Header
+from torchfits.layout import Section, resolve_section, taken_away
+from torchfits.wcs_model import Celestial, Lookup, Model, Sip, Tpv, numbers
+from torchfits.wcs_parts import Parts
+from torchfits.wcs_resample import Resampling
+from torchfits.wcs_torch import Transform, stacked
+
+if TYPE_CHECKING:
+    from torchfits.hdulist import HDUList
+
+Backend = Literal["auto", "wcslib", "torch"]
+
+_LINEAR = (0, 1)  # second digits of wcslib's axis types
+
+
+class WCS:
+    """The world coordinates of an image. They do not change; may be used from many threads, after a fork,
+    and pickled.
+
+    Coordinates are float64 tensors (..., naxis). Pixels are in FITS axis order, x first, and the centre of
+    the first pixel is 0 unless `origin=1` says otherwise. World coordinates are in degrees, others in SI
+    units, in the order of CTYPE. wcslib computes; SIP, TPV and lookup tables of distortions are ours.
+
+    Args:
+        header: A Header, or the bytes of one.
+        key: The letter of an alternate description; '' is the primary one.
+        hdus: The file, where the header names tables in it (-TAB, CPDIS, D2IM).
+
+    Raises:
+        KeywordMissing: There is no description of that letter.
+        FitsFormatError: The header makes no sense as a WCS; says why.
+        FitsUnsupported: More than 32 axes; tables without `hdus`; SIP beyond order 19.
+
+    Example:
+        >>> header = torchfits.Header({
+        ...     'CTYPE1': 'RA---TAN', 'CRVAL1': 10.0, 'CRPIX1': 50.5, 'CDELT1': -0.001,
+        ...     'CTYPE2': 'DEC--TAN', 'CRVAL2': 20.0, 'CRPIX2': 50.5, 'CDELT2': 0.001,
+        ... })
+        >>> torchfits.WCS(header).pixel_to_world(torch.tensor([49.5, 49.5]))
+        tensor([10., 20.], dtype=torch.float64)
+    """
+
+    def __init__(self, header: Header | bytes, *, key: str = "", hdus: HDUList | None = None):
+        if isinstance(header, (bytes, bytearray)):
+            header = Header.from_bytes(bytes(header))
+        if not isinstance(header, Header):
+            raise TypeError(f"a WCS is made of a Header or its bytes, not {type(header).__name__}")
+        key = key.strip().upper()
+        if key and (len(key) != 1 or not "A" <= key <= "Z"):
+            raise FitsFormatError(f"key {key!r}: the letter of a description, or ''")
+        self._make(Parts.read(header, key, hdus), hdus)
+
+    def _make(self, parts: Parts, hdus: HDUList | None = None) -> None:
+        self._parts = parts
+        self._description = parts.describe(hdus)
+        self._facts = self._description.facts()
+        self._model: Model | None = None
+        self._celestial: WCS | None = None
+        self._tensors: TensorWCS | None = None
+
+    @classmethod
+    def _of(cls, parts: Parts) -> WCS:
+        wcs = cls.__new__(cls)
+        wcs._make(parts)
+        return wcs
+
+    def __reduce__(self) -> tuple:
+        return WCS._of, (self._parts,)
+
+    # -- what it says
+
+    @property
+    def naxis(self) -> int:
+        """How many axes."""
+        return len(self._facts["crpix"])
+
+    @property
+    def key(self) -> str:
+        """The letter of the description, '' for the primary one."""
+        return self._parts.key
+
+    @property
+    def ctype(self) -> tuple[str, ...]:
+        """CTYPE of each axis."""
+        return self._facts["ctype"]
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """The units of the world coordinates: deg, or SI; '' where there is none."""
+        return self._facts["units"]
+
+    @property
+    def crpix(self) -> torch.Tensor:
+        """CRPIX of each axis, counted as in FITS, from 1."""
+        return numbers(self._facts["crpix"])
+
+    @property
+    def crval(self) -> torch.Tensor:
+        """CRVAL of each axis, in `units`."""
+        return numbers(self._facts["crval"])
+
+    @property
+    def celestial(self) -> WCS:
+        """The longitude and latitude axes alone.
+
+        FitsUnsupported where there are none, or where their pixels depend on those of others.
+        """
+        if (
+            self.naxis == 2
+            and {self._facts["lng"], self._facts["lat"]} == {0, 1}
+            and self._facts["cubeface"] < 0
+        ):
+            return self
+        if self._celestial is None:
+            self._celestial = self._part()
+        return self._celestial
+
+    def _part(self) -> WCS:
+        parts, facts = self._parts, self._facts
+        distorted = parts.sip is not None or parts.d2im or parts.cpdis
+        if distorted and {facts["lng"], facts["lat"]} != {0, 1}:
+            raise FitsUnsupported("the distortions are not of the celestial axes")
+        return WCS._of(Parts(parts.header, parts.key, True, parts.sip, parts.d2im, parts.cpdis, parts.arrays))
+
+    @property
+    def pixel_scale(self) -> torch.Tensor:
+        """How far the world moves by a pixel of each axis, at CRPIX, in `units`, (naxis,)."""
+        matrix = numbers(self._facts["matrix"])
+        return torch.linalg.vector_norm(matrix, dim=0)
+
+    def footprint(self, shape: tuple[int, ...]) -> torch.Tensor:
+        """The world coordinates of the centres of the corner pixels, (4, 2), from the first one clockwise
+        as an image is shown, the first row below.
+
+        Args:
+            shape: That of the tensor of pixels; the last two axes count, which must be the celestial ones
+                where there are more.
+        """
+        if len(shape) < 2:
+            raise FitsFormatError(f"the footprint of an array of shape {tuple(shape)}: it has no corners")
+        wcs = self if self.naxis == 2 else self.celestial
+        if wcs is not self and {self._facts["lng"], self._facts["lat"]} != {0, 1}:
+            raise FitsUnsupported("the first two pixel axes are not the celestial ones")
+        top, right = shape[-2] - 1, shape[-1] - 1
+        return wcs.pixel_to_world(numbers([[0, 0], [0, top], [right, top], [right, 0]]))
+
+    @property
+    def model(self) -> Model:
+        """What it is made of, as numbers, for the torch path; FitsUnsupported where only wcslib knows it."""
+        if self._model is None:
+            self._model = self._as_model()
+        return self._model
+
+    def _as_model(self) -> Model:
+        facts, parts = self._facts, self._parts
+        if facts["distorted"] and facts["tpv"] is None:
+            raise FitsUnsupported("only wcslib knows these distortions")
+        if facts["cubeface"] >= 0:
+            raise FitsUnsupported("only wcslib knows CUBEFACE axes")
+
+        has_pair = facts["lng"] >= 0 and facts["types"][facts["lng"]] == 2200
+        celestial = None
+        if has_pair:
+            celestial = Celestial(
+                lng=facts["lng"],
+                lat=facts["lat"],
+                projection=facts["projection"],
+                pv=numbers(facts["pv"]),
+                phi0=numbers(facts["phi0"]),
+                theta0=numbers(facts["theta0"]),
+                offset=facts["offset"],
+                lonpole=numbers(facts["lonpole"]),
+                latpole=numbers(facts["latpole"]),
+            )
+        return Model(
+            crpix=self.crpix,
+            matrix=numbers(facts["matrix"]),
+            crval=self.crval,
+            ctype=self.ctype,
+            units=self.units,
+            linear=tuple(code // 100 % 10 in _LINEAR for code in facts["types"]),
+            celestial=celestial,
+            sip=parts.sip,
+            tpv=None if facts["tpv"] is None else Tpv(numbers(facts["tpv"])),
+            d2im=parts.d2im,
+            cpdis=parts.cpdis,
+        )
+
+    def to_header(self) -> Header:
+        """The cards of this description, of which `WCS` makes the same again.
+
+        Where it has tables (`tables`), `WCS` wants them in the file that it gets as `hdus`.
+        """
+        header = self._header()
+        if self._parts.sip is not None:
+            for card in _sip_cards(self._parts.sip):
+                header.append(card)
+        for lookups, kind, records, _ in self._lookups():
+            for lookup in lookups:
+                axes = (2, 1) if lookup.swapped else (1, 2)
+                header.append((f"{kind}{lookup.axis + 1}", "LOOKUP"))
+                for record in (
+                    f"EXTVER: {lookup.version}",
+                    "NAXES: 2",
+                    *(f"AXIS.{k + 1}: {axes[k]}" for k in (0, 1)),
+                ):
+                    header.append((f"{records}{lookup.axis + 1}", record))
+        return header
+
+    def _header(self, order: list[int] | None = None) -> Header:
+        """What wcslib writes of it, with its axes in another order."""
+        header = Header.from_bytes(self._description.header(order))
+        for keyword in ("COMMENT", ""):
+            if header.getall(keyword):
+                del header[keyword]
+        return header
+
+    def _lookups(self) -> tuple[tuple[tuple[Lookup, ...], str, str, str], ...]:
+        """The lookup tables: their cards, those of their records, and EXTNAME."""
+        return (
+            (self._parts.d2im, "D2IMDIS", "D2IM", "D2IMARR"),
+            (self._parts.cpdis, "CPDIS", "DP", "WCSDVARR"),
+        )
+
+    def tables(self) -> list[tuple[Header, torch.Tensor | dict[str, torch.Tensor]]]:
+        """What `to_header` names that stands in HDUs of its own: header and data of each.
+
+        Images (rows, columns) are the lookup tables of CPDIS and D2IM, float32 as others read no other type;
+        columns, of one row, are those of -TAB axes.
+        """
+        found: list[tuple[Header, torch.Tensor | dict[str, torch.Tensor]]] = []
+        for lookups, _, _, extname in self._lookups():
+            for lookup in lookups:
+                header = Header({"EXTNAME": extname, "EXTVER": lookup.version})
+                for keyword in ("CRPIX", "CRVAL", "CDELT"):
+                    for i, value in enumerate(getattr(lookup, keyword.lower()).tolist()):
+                        header[f"{keyword}{i + 1}"] = value
+                stored = lookup.table.T if lookup.swapped else lookup.table
+                found.append((header, stored.to(torch.float32)))
+        columns: dict[tuple[str, int, int], dict[str, torch.Tensor]] = {}
+        for names, (shape, values) in zip(self._parts.wanted(), self._parts.arrays, strict=True):
+            _, extname, version, level, column, _, _ = names
+            row = values.clone().view(1, *reversed(shape))
+            columns.setdefault((extname, version, level), {})[column] = row
+        for (extname, version, level), table in columns.items():
+            found.append((Header({"EXTNAME": extname, "EXTVER": version, "EXTLEVEL": level}), table))
+        return found
+
+    # -- of other pixels
+
+    def section(self, section: Section, shape: tuple[int, ...]) -> WCS:
+        """The world coordinates of a section of an array.
+
+        Args:
+            section: Ints, slices and Ellipsis, as `ImageHDU.read` takes it.
+            shape: That of the whole tensor, in tensor order.
+
+        Returns:
+            A WCS of as many axes: those that ints take away come last, where their only pixel is 0.
+
+        Raises:
+            SectionError: The section is not one of such an array.
+            FitsUnsupported: An int takes away an axis of distortions; the pixels of distortions that only
+                wcslib knows.
+
+        Example:
+            >>> header = torchfits.Header({'CRPIX1': 50.5, 'CRPIX2': 50.5})
+            >>> torchfits.WCS(header).section((slice(10, 20), slice(None, None, 2)), (100, 100)).crpix
+            tensor([25.7500, 40.5000], dtype=torch.float64)
+        """
+        if len(shape) > self.naxis:
+            raise FitsFormatError(f"an array of {len(shape)} axes, but world coordinates of {self.naxis}")
+        ranges, _ = resolve_section(section, tuple(shape))
+        gone = {len(shape) - 1 - axis for axis in taken_away(section, tuple(shape))}
+        more = range(len(shape), self.naxis)
+        order = [axis for axis in range(len(shape)) if axis not in gone] + sorted(gone) + list(more)
+        ranges = [*ranges[::-1], *(range(1) for _ in more)]
+        step = tuple(float(ranges[axis].step) for axis in order)
+        # the first of the new pixels is 1
+        offset = tuple(ranges[axis].start + 1.0 - ranges[axis].step for axis in order)
+        return self._resampled(Resampling(step, offset), order)
+
+    def downsample(self, factor: int | tuple[int, ...]) -> WCS:
+        """The world coordinates of an image of which blocks of pixels were made one, as by `avg_pool2d`.
+
+        Args:
+            factor: How many pixels of each of the last axes, in tensor order, make one; or a number for the
+                last two.
+
+        Example:
+            >>> header = torchfits.Header({'CRPIX1': 50.5, 'CRPIX2': 50.5})
+            >>> torchfits.WCS(header).downsample(4).crpix
+            tensor([13., 13.], dtype=torch.float64)
+        """
+        factors = factor if isinstance(factor, tuple) else (factor,) * min(2, self.naxis)
+        if any(isinstance(each, bool) or not isinstance(each, int) or each < 1 for each in factors):
+            raise FitsFormatError(f"factor {factor!r}: whole numbers of pixels, from 1")
+        if len(factors) > self.naxis:
+            raise FitsFormatError(f"{len(factors)} factors, but world coordinates of {self.naxis} axes")
+        step = (*map(float, reversed(factors)), *(1.0 for _ in range(self.naxis - len(factors))))
+        return self._resampled(Resampling(step, tuple((1 - each) / 2 for each in step)))
+
+    def windows(self, corners: torch.Tensor) -> list[WCS]:
+        """The world coordinates of windows.
+
+        Args:
+            corners: (N, 2) integers: (row, column) of the first pixel of each, from 0; they may lie outside.
+        """
+        if self.naxis < 2:
+            raise FitsFormatError("windows of world coordinates of one axis")
+        self._check_known()
+        header, rest = self._header(), (0.0,) * (self.naxis - 2)
+        return [
+            self._with(Resampling((1.0,) * self.naxis, (float(column), float(row), *rest)), header.copy())
+            for row, column in corners.tolist()
+        ]
+
+    def _check_known(self) -> None:
+        if self._facts["distorted"] and self._facts["tpv"] is None:
+            raise FitsUnsupported("distortions that only wcslib knows are of whole images")
+
+    def _resampled(self, by: Resampling, order: list[int] | None = None) -> WCS:
+        parts = self._parts
+        if order == list(range(self.naxis)):
+            order = None
+        self._check_known()
+        if order is not None and (parts.sip is not None or parts.d2im or parts.cpdis) and order[:2] != [0, 1]:
+            raise FitsUnsupported("an int takes away an axis of distortions; take a slice of one pixel")
+        return self._with(by, self._header(order))
+
+    def _with(self, by: Resampling, header: Header) -> WCS:
+        parts = self._parts
+        return WCS._of(
+            parts.of_other_pixels(
+                by.header(header, self.key).to_bytes(),
+                None if parts.sip is None else by.sip(parts.sip),
+                tuple(map(by.lookup, parts.d2im)),
+                tuple(map(by.lookup, parts.cpdis)),
+            )
+        )
+
+    # -- transforming
+
+    def pixel_to_world(
+        self, pixels: torch.Tensor, *, origin: int = 0, backend: Backend = "auto", mask: bool = False
+    ) -> Any:
+        """World coordinates of pixels.
+
+        Args:
+            pixels: (..., naxis) of any real dtype; x comes first.
+            origin: What the centre of the first pixel is, 0 or 1.
+            backend: 'wcslib'; 'torch', which works on any device and has gradients; 'auto' takes torch for
+                pixels that are not on the CPU or require a gradient, and wcslib for others.
+            mask: Return which points are valid, too.
+
+        Returns:
+            float64 (..., naxis), on the device of `pixels`; with `mask` a pair, the second bool (...). What
+            has no world coordinate, beside the sky or NaN, gives NaN.
+
+        Raises:
+            FitsFormatError: `pixels` are not (..., naxis).
+            FitsUnsupported: The torch path was asked for and cannot serve; says why.
+        """
+        return self._transform(True, pixels, origin, backend, mask)
+
+    def world_to_pixel(
+        self, world: torch.Tensor, *, origin: int = 0, backend: Backend = "auto", mask: bool = False
+    ) -> Any:
+        """Pixels of world coordinates, the inverse of `pixel_to_world`; distortions are undone by iteration.
+
+        Args:
+            world: (..., naxis) in `units`, of any real dtype.
+            origin, backend, mask: As in `pixel_to_world`.
+
+        Returns:
+            float64 (..., naxis); what no pixel shows, and where the iteration does not end, gives NaN.
+
+        Raises:
+            FitsFormatError, FitsUnsupported: As in `pixel_to_world`.
+        """
+        return self._transform(False, world, origin, backend, mask)
+
+    def pixels_of(self, ra: Any, dec: Any) -> torch.Tensor:
+        """Where right ascensions and declinations are on the first two pixel axes.
+
+        Args:
+            ra, dec: Degrees; tensors or what `torch.as_tensor` takes, which are broadcast.
+
+        Returns:
+            float64 (N, 2), x first, from 0; NaN where no pixel shows the position.
+
+        Raises:
+            FitsUnsupported: These axes are not right ascension and declination.
+        """
+        facts, celestial = self._facts, self.celestial
+        pair = facts["lng"], facts["lat"]
+        names = tuple(self.ctype[axis][:4].rstrip("-") for axis in pair)
+        if set(pair) != {0, 1} or names != ("RA", "DEC"):
+            raise FitsUnsupported(f"the axes of pixels are {', '.join(self.ctype)}, not RA and DEC")
+        both = torch.broadcast_tensors(
+            *(_real(each).to("cpu", torch.float64).reshape(-1) for each in (ra, dec))
+        )
+        # a part of more axes has the longitude first
+        swapped = pair == (1, 0)
+        pixels = celestial.world_to_pixel(
+            torch.stack(both[::-1] if swapped and celestial is self else both, dim=-1)
+        )
+        return pixels.flip(-1) if swapped and celestial is not self else pixels
+
+    @property
+    def tensors(self) -> TensorWCS:
+        """The same by torch, which parameters can be replaced in that a gradient is wanted of.
+
+        FitsUnsupported where only wcslib knows it.
+        """
+        if self._tensors is None:
+            self._tensors = TensorWCS(self.model)
+        return self._tensors
+
+    @staticmethod
+    def stack(wcs: Sequence[WCS]) -> TensorWCS:
+        """Many WCS at once, which differ in numbers only.
+
+        Returns:
+            A TensorWCS that takes points (B, N, naxis), or (N, naxis) for all, to (B, N, naxis).
+
+        Raises:
+            FitsFormatError: They differ in their projection, their axes, or the kinds of distortions.
+            FitsUnsupported: Only wcslib knows one of them.
+
+        Example:
+            >>> wcs = torchfits.open('sky.fits')[0].wcs
+            >>> torchfits.WCS.stack([wcs, wcs]).pixel_to_world(torch.zeros(5, 2)).shape
+            torch.Size([2, 5, 2])
+        """
+        return TensorWCS(stacked([each.model for each in wcs]))
+
+    def _transform(self, to_world: bool, points: Any, origin: int, backend: str, mask: bool) -> Any:
+        points = _checked(points, origin, self.naxis)
+        if backend not in ("auto", "wcslib", "torch"):
+            raise FitsUnsupported(f"backend {backend!r}: 'auto', 'wcslib' or 'torch'")
+        wants_gradient = points.requires_grad and torch.is_grad_enabled()
+        if backend == "torch" or (backend == "auto" and (wants_gradient or not points.is_cpu)):
+            way = self.tensors.pixel_to_world if to_world else self.tensors.world_to_pixel
+            return way(points, origin=origin, mask=mask)
+        result = self._by_wcslib(to_world, points.detach(), origin)
+        return (result, result.isfinite().all(dim=-1)) if mask else result
+
+    def _by_wcslib(self, to_world: bool, points: torch.Tensor, origin: int) -> torch.Tensor:
+        given = points.to("cpu", torch.float64).contiguous()
+        result = allocate(given.shape, torch.float64)
+        if given.numel():
+            self._description.transform(
+                to_world,
+                address(given)[0],
+                address(result)[0],
+                given.numel() // self.naxis,
+                origin,
+                threads(),
+            )
+        return result.to(points.device)
+
+    def __repr__(self) -> str:
+        key = f" {self.key}" if self.key else ""
+        axes = ", ".join(ctype or "linear" for ctype in self.ctype)
+        return f"<WCS{key}: {axes}>"
+
+
+class TensorWCS:
+    """A WCS, or several at once, computed by torch: on any device, with gradients by points and parameters.
+
+    Made by `WCS.tensors`, `WCS.stack`, or of a `Model`. Linear axes and celestial ones in all projections but
+    CSC; SIP, TPV and lookup tables. Inverses have the gradient of the implicit function.
+
+    Raises:
+        FitsUnsupported: Only wcslib knows it; says why.
+
+    Example:
+        >>> crval = torch.tensor([30.0, 40.0], dtype=torch.float64, requires_grad=True)
+        >>> wcs = torchfits.open('sky.fits')[0].wcs.tensors.replace(crval=crval)
+        >>> wcs.pixel_to_world(torch.tensor([2.0, 1.0]))[1].backward()
+        >>> crval.grad
+        tensor([0., 1.], dtype=torch.float64)
+    """
+
+    def __init__(self, model: Model):
+        self._by = Transform(model)
+
+    @property
+    def model(self) -> Model:
+        """What it is made of. Of a stack, each tensor has two more axes, (B, 1)."""
+        return self._by.model
+
+    @property
+    def naxis(self) -> int:
+        """How many axes."""
+        return self.model.naxis
+
+    def replace(self, **tensors: torch.Tensor) -> TensorWCS:
+        """The same with other numbers, which may require a gradient.
+
+        Args:
+            tensors: crpix (naxis,), matrix (naxis, naxis), crval (naxis,); pv, lonpole, latpole; the SIP
+                polynomials a, b, ap, bp, as `model` has them. Of a stack, with an axis (B,) before.
+
+        Raises:
+            TypeError: There is no such parameter.
+        """
+        model = self.model
+        is_stack = model.crpix.dim() > 1
+        for name, value in tensors.items():
+            changed: dict[str, Any] = {name: value.unsqueeze(1) if is_stack else value}
+            if name in ("crpix", "matrix", "crval"):
+                model = dataclasses.replace(model, **changed)
+            elif name in ("pv", "lonpole", "latpole") and model.celestial is not None:
+                model = dataclasses.replace(model, celestial=dataclasses.replace(model.celestial, **changed))
+            elif name in ("a", "b", "ap", "bp") and model.sip is not None:
+                model = dataclasses.replace(model, sip=dataclasses.replace(model.sip, **changed))
+            else:
+                raise TypeError(f"{name!r} is no parameter of this WCS")
+        if model.sip is not None and "crpix" in tensors:
+            sip = dataclasses.replace(model.sip, crpix=model.crpix[..., :2])
+            model = dataclasses.replace(model, sip=sip)
+        return TensorWCS(model)
+
+    def pixel_to_world(self, pixels: torch.Tensor, *, origin: int = 0, mask: bool = False) -> Any:
+        """World coordinates of pixels, as `WCS.pixel_to_world`; of a stack, (B, N, naxis)."""
+        points = _checked(pixels, origin, self.naxis)
+        world, valid = self._by.pixel_to_world(points.to(torch.float64) + (1 - origin))
+        return (world, valid) if mask else world
+
+    def world_to_pixel(self, world: torch.Tensor, *, origin: int = 0, mask: bool = False) -> Any:
+        """Pixels of world coordinates, as `WCS.world_to_pixel`; of a stack, (B, N, naxis)."""
+        pixels, valid = self._by.world_to_pixel(_checked(world, origin, self.naxis))
+        pixels = pixels - (1 - origin)
+        return (pixels, valid) if mask else pixels
+
+
+def _checked(points: Any, origin: int, naxis: int) -> torch.Tensor:
+    points = _real(points)
+    if points.ndim == 0 or points.shape[-1] != naxis:
+        raise FitsFormatError(f"points of shape {tuple(points.shape)}: the last dimension must be {naxis}")
+    if origin not in (0, 1):
+        raise FitsFormatError(f"origin {origin!r}: 0 or 1")
+    return points
+
+
+def _real(points: Any) -> torch.Tensor:
+    if not isinstance(points, torch.Tensor):
+        points = torch.as_tensor(points, device="cpu")
+    if points.is_complex() or points.dtype == torch.bool:
+        raise TypeError(f"points are real numbers, not {points.dtype}")
+    return points
+
+
+def _sip_cards(sip: Sip) -> list[tuple[str, float]]:
+    cards: list[tuple[str, float]] = []
+    for name, polynomial in (("A", sip.a), ("B", sip.b), ("AP", sip.ap), ("BP", sip.bp)):
+        if polynomial is None:
+            continue
+        cards.append((f"{name}_ORDER", len(polynomial) - 1))
+        cards += [(f"{name}_{i}_{j}", polynomial[i, j].item()) for i, j in polynomial.nonzero().tolist()]
+    return cards
