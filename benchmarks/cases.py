@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from astropy.io import fits
+from astropy.wcs import WCS
 
 Files = str | list[str]
 
@@ -151,8 +152,29 @@ def ragged(path: Path) -> Files:
     return str(path)
 
 
+def sky_map(projection: str) -> Callable[[Path], Files]:
+    """A header of 200 cards with a WCS, a million pixels, and where astropy puts them in the sky."""
+
+    def make(path: Path) -> Files:
+        header = fits.Header({"CTYPE1": f"RA---{projection}", "CTYPE2": f"DEC--{projection}"})
+        header.update({"CRVAL1": 150.1, "CRVAL2": 2.2, "CRPIX1": 2048.5, "CRPIX2": 2048.5})
+        header.update({"CD1_1": -7e-5, "CD1_2": 1e-6, "CD2_1": 1e-6, "CD2_2": 7e-5, "RADESYS": "ICRS"})
+        if projection.endswith("SIP"):
+            header.update({"A_ORDER": 3, "A_2_0": 2e-6, "A_1_1": -1e-6, "A_0_3": 3e-10})
+            header.update({"B_ORDER": 3, "B_0_2": -1e-6, "B_1_1": 2e-6, "B_3_0": -2e-10})
+        header.update({f"KEY{i}": (i / 7, "one of many") for i in range(195 - len(header))})
+        fits.writeto(path, np.zeros((1, 1), "u1"), header)
+        pixels = np.random.default_rng(1).uniform(0, 4096, (1_000_000, 2))
+        np.save(f"{path}.pixels.npy", pixels)
+        np.save(f"{path}.world.npy", WCS(header).all_pix2world(pixels, 0))
+        return str(path)
+
+    return make
+
+
 MEDIUM, WIDE = image(2048, 2048), image(8192, 8192)
 RICE = compressed("i2", 4096, "RICE_1")
+TAN, SIP = sky_map("TAN"), sky_map("TAN-SIP")
 QUANTIZED = compressed("f4", 4096, "RICE_1", quantize_level=4, quantize_method=1, dither_seed=1)
 CASES = {
     "f32_256": Case("float32 256²", "image", image(256, 256)),
@@ -192,4 +214,13 @@ CASES = {
     "where": Case("`MAG_G < 17 & CLASS == 2`, 3 columns", "where", catalogue),
     "wide": Case("2 of 60 columns, 200k rows", "wide", wide),
     "ragged": Case("100k arrays of 0 to 40 float32", "ragged", ragged),
+    "wcs": Case("200 cards to a WCS", "wcs", SIP),
+    "to_sky": Case("1M pixels to the sky, TAN", "to_sky", TAN),
+    "to_sky_1": Case("same, by one thread", "to_sky_1", TAN),
+    "to_pixels": Case("1M positions to pixels, TAN", "to_pixels", TAN),
+    "to_pixels_1": Case("same, by one thread", "to_pixels_1", TAN),
+    "sip_to_sky": Case("1M pixels to the sky, TAN-SIP", "to_sky", SIP),
+    "sip_to_sky_1": Case("same, by one thread", "to_sky_1", SIP),
+    "sip_to_pixels": Case("1M positions to pixels, TAN-SIP", "to_pixels", SIP),
+    "sip_to_pixels_1": Case("same, by one thread", "to_pixels_1", SIP),
 }

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Mapping
 
+import numpy as np
 import torch
 
 SIZE = 256
@@ -27,6 +28,17 @@ WHERE = "MAG_G < 17 & CLASS == 2"
 def within_a_step(found: torch.Tensor, written: torch.Tensor) -> torch.Tensor:
     """Which quantized pixels, of noise 30, are what was written: seeds may differ."""
     return (found - written).abs() < 8
+
+
+def points(path: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pixels, from 0, and where they are in the sky in degrees; (N, 2) float64 each."""
+    pixels, world = (torch.from_numpy(np.load(f"{path}.{name}.npy")) for name in ("pixels", "world"))
+    return pixels, world
+
+
+def near(found: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """Which points, in pixels or degrees, are where they must be."""
+    return (found - wanted).abs() < 1e-6
 
 
 def doubles(values: list[float]) -> torch.Tensor:

@@ -22,6 +22,8 @@ from readers import (
     WIDE_COLUMNS,
     doubles,
     lookups,
+    near,
+    points,
     within_a_step,
 )
 
@@ -267,6 +269,7 @@ astropy = sys.argv[-1] == "astropy"
 if astropy:
     from astropy import __version__
     from astropy.io import fits
+    from astropy.wcs import WCS
 
     # Header.fromfile is much faster than getheader, which opens the whole file
     how = (lambda hdu: hdu.data), (lambda hdu, name: hdu.data[name]), fits.Header.fromfile
@@ -280,6 +283,29 @@ if astropy:
 
     settings = {"quantize_level": 4, "quantize_method": 1, "dither_seed": 1}
     tables.append(writes(write, lambda path, hdu: fits.getdata(path, hdu), settings))
+
+    @cache
+    def sky_map(path: str) -> tuple[fits.Header, WCS, torch.Tensor, torch.Tensor]:
+        header = fits.getheader(path)
+        return header, WCS(header), *points(path)
+
+    def to_sky(path: str) -> Callable[[], torch.Tensor]:
+        _, wcs, pixels, world = sky_map(path)
+        found = torch.from_numpy(wcs.all_pix2world(pixels.numpy(), 0))
+        return lambda: near(found, world)
+
+    def to_pixels(path: str) -> Callable[[], torch.Tensor]:
+        _, wcs, pixels, world = sky_map(path)
+        found = torch.from_numpy(wcs.all_world2pix(world.numpy(), 0))
+        return lambda: near(found, pixels)
+
+    def new_wcs(path: str) -> Callable[[], torch.Tensor]:
+        header, _, pixels, world = sky_map(path)
+        wcs = WCS(header)
+        return lambda: near(torch.from_numpy(wcs.all_pix2world(pixels.numpy(), 0)), world)
+
+    both = {"to_sky": [to_sky], "to_pixels": [to_pixels]}
+    tables.append({"wcs": [new_wcs], **both, **{f"{kind}_1": way for kind, way in both.items()}})
 else:
     if sys.argv[-1] == "fitsio":
         import fitsio
@@ -301,4 +327,6 @@ else:
 
 VERSION = f"{sys.argv[-1]} {__version__}"
 WAYS = {kind: [each[kind] for each in found] for kind in found[0]}
-WAYS |= {kind: [way for each in tables for way in each.get(kind, [])] for kind in {*tables[0], *tables[-1]}}
+for each in tables:
+    for kind, more in each.items():
+        WAYS[kind] = WAYS.get(kind, []) + more

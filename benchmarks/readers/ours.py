@@ -19,6 +19,8 @@ from readers import (
     STAMPS,
     WHERE,
     WIDE_COLUMNS,
+    near,
+    points,
     within_a_step,
 )
 
@@ -94,6 +96,38 @@ def write(path: str, **settings: object) -> Callable[[], torch.Tensor]:
     return partial(image, target, hdu=1)
 
 
+@cache
+def sky_map(path: str) -> tuple[torchfits.Header, torchfits.WCS, torch.Tensor, torch.Tensor]:
+    header = torchfits.read_header(path)
+    return header, torchfits.WCS(header), *points(path)
+
+
+def to_sky(path: str) -> Callable[[], torch.Tensor]:
+    _, wcs, pixels, world = sky_map(path)
+    found = wcs.pixel_to_world(pixels)
+    return lambda: near(found, world)
+
+
+def to_pixels(path: str) -> Callable[[], torch.Tensor]:
+    _, wcs, pixels, world = sky_map(path)
+    found = wcs.world_to_pixel(world)
+    return lambda: near(found, pixels)
+
+
+def new_wcs(path: str) -> Callable[[], torch.Tensor]:
+    header, _, pixels, world = sky_map(path)
+    wcs = torchfits.WCS(header)
+    return lambda: near(wcs.pixel_to_world(pixels), world)
+
+
+def alone(way: Callable, path: str) -> object:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    result = way(path)
+    torch.set_num_threads(threads)
+    return result
+
+
 QUANTIZE = torchfits.Quantize(level=4, method="dither1", seed=1)
 
 WAYS = {
@@ -117,4 +151,9 @@ WAYS = {
     "where": [partial(table, columns=COLUMNS, where=WHERE)],
     "wide": [partial(table, columns=WIDE_COLUMNS)],
     "ragged": [ragged],
+    "wcs": [new_wcs],
+    "to_sky": [to_sky],
+    "to_sky_1": [partial(alone, to_sky)],
+    "to_pixels": [to_pixels],
+    "to_pixels_1": [partial(alone, to_pixels)],
 }
