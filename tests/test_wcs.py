@@ -425,7 +425,9 @@ def test_indices_that_are_none(tmp_path, index):
 def test_nan_in_tables_of_coordinates(tmp_path):
     tab_file(tmp_path / "a.fits", [1e-7, np.nan, 4e-7])
     with torchfits.open(tmp_path / "a.fits") as file:
-        world, valid = file[0].wcs.pixel_to_world(torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, np.nan]]), mask=True)
+        world, valid = file[0].wcs.pixel_to_world(
+            torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, np.nan]]), mask=True
+        )
     assert valid.tolist() == [True, False, False]
     assert world[0].tolist() == [1, 1e-7]
 
