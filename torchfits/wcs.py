@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 import torch
 
 from torchfits._tensors import address, allocate, threads
+from torchfits._wcs import Description
 from torchfits.errors import FitsFormatError, FitsUnsupported
 from torchfits.header import Header
 from torchfits.wcs_model import Celestial, Model, Sip, Tpv
@@ -48,6 +49,12 @@ class WCS:
     """
 
     __slots__ = ("_celestial", "_description", "_facts", "_model", "_parts")
+
+    _parts: Parts
+    _description: Description
+    _facts: dict[str, Any]
+    _model: Model | None
+    _celestial: WCS | None
 
     def __init__(self, header: Header | bytes, *, key: str = "", hdus: HDUList | None = None):
         if isinstance(header, (bytes, bytearray)):
@@ -118,10 +125,12 @@ class WCS:
 
         FitsUnsupported where there are none, or where their pixels depend on those of others.
         """
-        if self._celestial is None:
+        found = self._celestial
+        if found is None:
             whole = self._facts["cubeface"] < 0 and {self._facts["lng"], self._facts["lat"]} == {0, 1}
-            object.__setattr__(self, "_celestial", self if whole and self.naxis == 2 else self._part())
-        return self._celestial
+            found = self if whole and self.naxis == 2 else self._part()
+            object.__setattr__(self, "_celestial", found)
+        return found
 
     def _part(self) -> WCS:
         parts, facts = self._parts, self._facts
@@ -155,9 +164,11 @@ class WCS:
     @property
     def model(self) -> Model:
         """What it is made of, as numbers, for the torch path; FitsUnsupported where only wcslib knows it."""
-        if self._model is None:
-            object.__setattr__(self, "_model", self._as_model())
-        return self._model
+        found = self._model
+        if found is None:
+            found = self._as_model()
+            object.__setattr__(self, "_model", found)
+        return found
 
     def _as_model(self) -> Model:
         facts, parts = self._facts, self._parts
@@ -207,8 +218,8 @@ class WCS:
             if header.getall(keyword):
                 del header[keyword]
         if self._parts.sip is not None:
-            for card in _sip_cards(self._parts.sip):
-                header.append(card)
+            for keyword_and_value in _sip_cards(self._parts.sip):
+                header.append(keyword_and_value)
         if self._parts.d2im or self._parts.cpdis:
             for card in Header.from_bytes(self._parts.header).cards:
                 if card.keyword.startswith(("CPDIS", "DP", "D2IM", "AXISCORR")):

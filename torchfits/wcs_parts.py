@@ -250,10 +250,9 @@ def _lookup(axis: int, where: str, extname: str, version: int, hdus: HDUList | N
 
 
 def _give_lookup(description: Description, cpdis: bool, lookup: Lookup) -> None:
-    pairs = [each.tolist() for each in (lookup.crpix, lookup.crval, lookup.cdelt)]
-    description.set_lookup(
-        cpdis, lookup.axis, lookup.table.shape, address(lookup.table)[0], *pairs, lookup.table
-    )
+    crpix, crval, cdelt = (each.tolist() for each in (lookup.crpix, lookup.crval, lookup.cdelt))
+    where, table = address(lookup.table)[0], lookup.table
+    description.set_lookup(cpdis, lookup.axis, table.shape, where, crpix, crval, cdelt, table)
 
 
 # ---------------------------------------------------------------------------- -TAB
