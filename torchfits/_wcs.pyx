@@ -203,7 +203,7 @@ cdef class Description:
             tf_wcs_free(&self.wcs)
 
     def wanted(self) -> list:
-        """The arrays of -TAB axes that are to be given: (kind, EXTNAME, EXTVER, EXTLEVEL, column, row, axes)."""
+        """The arrays of -TAB axes to be given: (kind, EXTNAME, EXTVER, EXTLEVEL, column, row, axes)."""
         cdef int i
         arrays = []
         for i in range(self.wcs.nwtb):
@@ -272,7 +272,7 @@ cdef class Description:
     # -- use
 
     def transform(self, bint to_world, uintptr_t from_, uintptr_t to, int64_t n, double origin, int threads):
-        """Take n points of float64 at `from_` to the world, or to pixels, at `to`, by up to so many threads."""
+        """Take n points at `from_` to the world, or to pixels, at `to`, by up to so many threads."""
         cdef wcsprm *copies[IDLE]
         cdef tf_wcs_way way = self.way
         cdef int i, have = 0

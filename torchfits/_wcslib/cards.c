@@ -92,13 +92,15 @@ static void blank_quotes(char *card, int from, int to)
             card[i] = ' ';
 }
 
-/* Where the string value of a card ends, 0 where it has none, -1 where its quote is not closed. */
+/* Where the string value of a card ends; 0 where it is another one, -1 where there is none or no closing quote. */
 static int string_end(const char *card)
 {
-    int i = NAME + 2;
+    int i = NAME + 1;
     while (i < CARD && card[i] == ' ')
         i++;
-    if (i == CARD || card[i] != '\'')
+    if (i == CARD || card[i] == '/')
+        return -1; /* of a value that is none the scanner prints what it sees */
+    if (card[i] != '\'')
         return 0;
     for (i++; i < CARD; i++) {
         if (card[i] != '\'')

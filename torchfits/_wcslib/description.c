@@ -118,11 +118,10 @@ static struct wcsprm *find(struct wcsprm *all, int count, char key)
     return NULL;
 }
 
-/* The number behind the last point of a field like OFFSET.2; 0 where there is none. */
-static long last_number(const char *field)
+/* The n of a field NAME.n, as sscanf finds it; 1 where this is another field. */
+static long number_of(const char *field, const char *name)
 {
-    const char *point = strrchr(field, '.');
-    return point ? strtol(point + 1, NULL, 10) : 0;
+    return strncmp(field, name, strlen(name)) == 0 ? strtol(field + strlen(name), NULL, 10) : 1;
 }
 
 /* disset and wcssub of wcslib 7.12 take the numbers of AXIS.n, OFFSET.n and SCALE.n, and the value of AXIS.n, as
@@ -134,10 +133,10 @@ static int check_records(const struct wcsprm *wcs, const struct disprm *dis, cha
         const struct dpkey *key = dis->dp + k;
         const char *field = strchr(key->field, '.');
         int bad = key->j < 1 || key->j > naxis || !field;
-        if (!bad && (strncmp(field, ".AXIS", 5) == 0 || strncmp(field, ".OFFSET", 7) == 0 ||
-                     strncmp(field, ".SCALE", 6) == 0)) {
-            const long n = last_number(field);
-            bad = strrchr(field, '.') == field || n < 1 || n > naxis;
+        static const char *const numbered[] = {".AXIS.", ".OFFSET.", ".SCALE."};
+        for (int i = 0; !bad && i < 3; i++) {
+            const long n = number_of(field, numbered[i]);
+            bad = n < 1 || n > naxis;
         }
         if (!bad && (strncmp(field, ".AXIS", 5) == 0 || strncmp(field, ".NAXES", 6) == 0)) {
             const double value = dpkeyd(dis->dp + k);
