@@ -21,6 +21,7 @@ from wcs_headers import (
     cards,
     corpus_images,
     header_bytes,
+    iraf,
     on_sky,
     points,
     quiet,
@@ -127,6 +128,24 @@ def test_whole_skies(projection, rotated, crval):
         values |= {"LONPOLE": 100.0} if projection in ZENITHAL else {}
     raw = cards(**values)
     compare(WCS(raw), astropy_wcs(raw), points(800, 2, -30, 130))
+
+
+@pytest.mark.parametrize("code", ["TNX", "ZPX"])
+def test_polynomials_of_iraf(code):
+    raw = iraf(code)
+    right = astropy_wcs(raw)
+    wcs = WCS(raw)
+    assert wcs.ctype == (f"RA---{code}", f"DEC--{code}")
+    pixels = points(500, 2, 0, 100)
+    world = right.all_pix2world(pixels, 0)
+    assert np.array_equal(by_tensor(wcs.pixel_to_world, pixels), world)
+    back = by_tensor(wcs.world_to_pixel, world)
+    assert np.abs(back - pixels).max() < 1e-6
+    assert np.array_equal(by_tensor(WCS(wcs.to_header()).pixel_to_world, pixels), world)
+    plain = by_tensor(WCS(cards(**{**simple("TAN"), "CD1_1": 1.0})).pixel_to_world, pixels)
+    assert np.abs(plain - world).max() > 1e-3
+    with pytest.raises(FitsUnsupported, match="only wcslib"):
+        wcs.pixel_to_world(torch.zeros(2), backend="torch")
 
 
 @pytest.mark.parametrize("projection", ["TAN", "CAR", "AIT"])

@@ -27,6 +27,7 @@ def lines(*more: str, plain: str = "TAN") -> bytes:
     return start + b"".join(line.encode("latin-1").ljust(80)[:80] for line in more)
 
 
+TNX = "CTYPE1  = 'RA---TNX'|CTYPE2  = 'DEC--TNX'"
 REFUSED = [
     ("WCSAXES =                   33", FitsUnsupported, "at most 32"),
     ("WCSAXES =           2000000000", FitsUnsupported, "at most 32"),
@@ -53,6 +54,8 @@ REFUSED = [
     ("CPDIS1  = 'TPD'|DP1     = 'NAXES: 2'|DP1     = 'OFFSET.40: 1'", FitsFormatError, "no such axis"),
     ("CPDIS1  = 'TPD'|DP1     = 'NAXES: 1E9'", FitsFormatError, "no such axis"),
     ("CTYPE1  = 'WAVE-TAB'|CTYPE2  = 'LINEAR'", FitsFormatError, "PS1_0 and PS1_1"),
+    (f"{TNX}|WAT1_001= 'wtype=tnx lngcor = \"1. 99999. 4. 2. 0. 0. 0. 0. \"'", FitsFormatError, "WAT cards"),
+    (f"{TNX}|WAT2_001= 'wtype=tnx latcor = '", FitsFormatError, "WAT cards"),
 ]
 
 

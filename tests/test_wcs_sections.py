@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from astropy.io import fits
-from wcs_headers import DATA, HEADERS, astropy_wcs, cards, header_bytes, quiet, simple
+from wcs_headers import DATA, HEADERS, astropy_wcs, cards, header_bytes, iraf, quiet, simple
 
 import torchfits
 from torchfits import WCS, FitsError, FitsFormatError, FitsUnsupported, SectionError
@@ -75,6 +75,16 @@ def test_binned(factor, projection):
     with quiet():
         expected = astropy_wcs(header).all_pix2world(before, 0)
     check(WCS(header).downsample(factor), expected, points)
+
+
+@pytest.mark.parametrize("code", ["TNX", "ZPX"])
+def test_distortions_that_only_wcslib_knows(code):
+    """Those of the plane do not depend on the pixels."""
+    points = spread(100, 2)
+    expected = astropy_wcs(iraf(code)).all_pix2world(whole(points, [20, 10], [2, 3]), 0)
+    part = WCS(iraf(code)).section((slice(10, None, 3), slice(20, None, 2)), (100, 100))
+    check(part, expected, points)
+    check(WCS(part.to_header()), expected, points)
 
 
 def sip() -> dict:

@@ -98,6 +98,20 @@ def sip(order: int = 3, size: float = 1e-5, inverse: bool = False, **values) -> 
     return found
 
 
+def iraf(code: str) -> bytes:
+    """TNX or ZPX as IRAF writes it: polynomials as text, cut into WAT cards."""
+    chance = np.random.default_rng(5)
+    found = {key: value for key, value in simple(code).items() if not key.startswith("CDELT")}
+    found |= {"CD1_1": -1e-4, "CD1_2": 7e-3, "CD2_1": 7e-3, "CD2_2": 1e-4}
+    for axis, name in ((1, "lngcor"), (2, "latcor")):
+        parameters = "projp1=1.0 projp3=220.0 " if code == "ZPX" else ""
+        terms = " ".join(f"{each:.12g}" for each in chance.normal(0, 1e-3, 10))
+        text = f"wtype={code.lower()} axtype={'ra' if axis == 1 else 'dec'} {parameters}"
+        text += f'{name} = "3. 4. 4. 2. -0.4 0.4 -0.4 0.4 {terms} "'
+        found |= {f"WAT{axis}_{i // 68 + 1:03}": text[i : i + 68] for i in range(0, len(text), 68)}
+    return cards(**found)
+
+
 def points(n: int, naxis: int, low: float, high: float, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).uniform(low, high, (n, naxis))
 

@@ -360,6 +360,7 @@ cdef class Description:
             "latpole": self.wcs.latpole,
             "tpv": [[pv[i][j] for j in range(40)] for i in range(2)] if has_tpv else None,
             "distorted": self.distorted(),
+            "distorted_pixels": self.wcs.lin.dispre != NULL,
         }
 
     def header(self, order=None) -> bytes:

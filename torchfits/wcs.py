@@ -328,8 +328,8 @@ class WCS:
         ]
 
     def _check_known(self) -> None:
-        if self._facts["distorted"] and self._facts["tpv"] is None:
-            raise FitsUnsupported("distortions that only wcslib knows are of whole images")
+        if self._facts["distorted_pixels"]:
+            raise FitsUnsupported("distortions of pixels that only wcslib knows are of whole images")
 
     def _resampled(self, by: Resampling, order: list[int] | None = None) -> WCS:
         parts = self._parts

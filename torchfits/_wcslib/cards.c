@@ -140,10 +140,20 @@ static ptrdiff_t without(char *cards, ptrdiff_t n, int (*dropped)(const char *ca
     return kept;
 }
 
-ptrdiff_t tf_wcs_cards(const char *cards, size_t n, char key, char *to, int *described)
+/* Whether an axis is one that WAT cards belong to. */
+static int wants_wat(const char *cards, ptrdiff_t n)
+{
+    for (; n > 0; n--, cards += CARD)
+        for (int i = NAME; strncmp(cards, "CTYPE", 5) == 0 && i + 4 <= CARD && cards[i] != '/'; i++)
+            if (strncmp(cards + i, "-TNX", 4) == 0 || strncmp(cards + i, "-ZPX", 4) == 0)
+                return 1;
+    return 0;
+}
+
+ptrdiff_t tf_wcs_cards(const char *cards, size_t n, char key, char *to, int *described, int *odd_wat)
 {
     ptrdiff_t kept = 0;
-    *described = 0;
+    *described = *odd_wat = 0;
     for (size_t i = 0; i < n; i++, cards += CARD) {
         const int whose = belongs(cards, key);
         if (!whose)
@@ -157,7 +167,10 @@ ptrdiff_t tf_wcs_cards(const char *cards, size_t n, char key, char *to, int *des
     }
     if (!tf_dss_is_sound(to, (size_t)kept))
         kept = without(to, kept, tf_is_dss); /* most have an ordinary description, too */
-    if (!tf_wat_is_sound(to, (size_t)kept))
-        kept = without(to, kept, tf_is_wat);
+    if (!tf_wat_is_sound(to, (size_t)kept)) {
+        const ptrdiff_t others = without(to, kept, tf_is_wat);
+        *odd_wat = others < kept && wants_wat(to, others);
+        kept = others;
+    }
     return kept;
 }

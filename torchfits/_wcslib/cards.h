@@ -12,8 +12,9 @@
 #define TF_TAB_LATER '\1'
 
 /* Copies of n cards of 80 bytes those of the description `key` (' ' or 'A'..'Z') that wcslib knows, except SIP;
- * `to` has room for all. `described` says whether one of them belongs to `key` alone. The number of cards;
- * -1 - i where card i asks for more axes than there can be. */
-ptrdiff_t tf_wcs_cards(const char *cards, size_t n, char key, char *to, int *described);
+ * `to` has room for all. `described` says whether one of them belongs to `key` alone, `odd_wat` that the WAT cards of TNX or
+ * ZPX axes, which are left out, make no sense. The number of cards; -1 - i where card i asks for more axes than there can
+ * be. */
+ptrdiff_t tf_wcs_cards(const char *cards, size_t n, char key, char *to, int *described, int *odd_wat);
 
 #endif

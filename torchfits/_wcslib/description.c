@@ -204,15 +204,18 @@ static int check(struct wcsprm *wcs, char why[TF_WHY])
 
 int tf_wcs_read(const char *cards, size_t n, char key, struct wcsprm *to, char why[TF_WHY])
 {
-    int described, status = TF_WCS_MISSING;
+    int described, odd_wat, status = TF_WCS_MISSING;
     char *kept = malloc(n ? n * CARD : 1);
     if (!kept)
         return WCSERR_MEMORY;
     to->flag = -1;
-    const ptrdiff_t number = tf_wcs_cards(cards, n, key, kept, &described);
+    const ptrdiff_t number = tf_wcs_cards(cards, n, key, kept, &described, &odd_wat);
     if (number < 0) {
         snprintf(why, TF_WHY, "%.30s: at most %d axes", cards + (-1 - number) * CARD, TF_AXES_AT_MOST);
         status = TF_WCS_AXES;
+    } else if (odd_wat) {
+        say(why, "the WAT cards of TNX or ZPX axes make no sense");
+        status = TF_WCS_PARSER;
     } else if (key == ' ' || described) {
         status = parse(kept, (int)number, key, to, why);
     }
