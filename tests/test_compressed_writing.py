@@ -510,6 +510,8 @@ def test_what_does_not_go_together_is_refused_with_advice(tmp_path, image, argum
 
 
 def test_other_things_that_are_refused(tmp_path):
+    with pytest.raises(FitsUnsupported, match="17 axes"):
+        torchfits.writeto(tmp_path / "a.fits", torch.zeros((1,) * 17), compress=True)
     with pytest.raises(FitsUnsupported, match="tables"):
         torchfits.writeto(tmp_path / "a.fits", {"A": torch.zeros(3)}, compress=True)
     for arguments in ({"compress": 5}, {"compress": Rice1}, {"compress": True, "quantize": "4"}):

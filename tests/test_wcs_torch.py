@@ -300,7 +300,7 @@ def differ(wcs_list) -> list:
     ids=["TAN", "SIP", "half guessed", "guessed", "tables", "TPV"],
 )
 def test_stacks(models):
-    stack = Transform.stack(models)
+    stack = Transform(wcs_torch.stacked(models))
     shared = torch.from_numpy(PIXELS[:50])
     for pixels in (shared, shared + torch.arange(len(models), dtype=DOUBLE).reshape(-1, 1, 1)):
         world, valid = stack.pixel_to_world(pixels)
@@ -332,7 +332,7 @@ def test_stacks_of_projections(code):
         models.append(model_of(wcs))
     pixels = torch.from_numpy(np.random.default_rng(0).uniform(-500, 1500, (200, 2)))
     sky = torch.from_numpy(np.random.default_rng(0).uniform([0, -90], [360, 90], (200, 2)))
-    stack, alone = Transform.stack(models), [Transform(model) for model in models]
+    stack, alone = Transform(wcs_torch.stacked(models)), [Transform(model) for model in models]
     for way, points, bound in (("pixel_to_world", pixels, 1e-9), ("world_to_pixel", sky, 1e-7)):
         made, valid = getattr(stack, way)(points)
         each = [getattr(one, way)(points) for one in alone]
@@ -347,7 +347,9 @@ def test_gradients_of_stacks():
     models = [model_of(a_sip(2 + k, k)) for k in range(3)]
     points = torch.from_numpy(PIXELS[:10])
     each = [model.crval.clone().requires_grad_() for model in models]
-    stack = Transform.stack([replace(model, crval=crval) for model, crval in zip(models, each, strict=True)])
+    stack = Transform(
+        wcs_torch.stacked([replace(model, crval=crval) for model, crval in zip(models, each, strict=True)])
+    )
     together = torch.stack([model.crval for model in models]).unsqueeze(1).requires_grad_()
     other = Transform(replace(wcs_torch.stacked(models), crval=together))
     world = stack.pixel_to_world(points)[0].detach()
@@ -374,7 +376,7 @@ def test_what_does_not_stack():
         ([tan, model_of(WCS(naxis=2))], "units"),
     ):
         with pytest.raises(FitsFormatError, match=what):
-            Transform.stack(models)
+            Transform(wcs_torch.stacked(models))
 
 
 def checked(model, wanted, points, both=gradgradcheck) -> None:
@@ -511,7 +513,7 @@ def test_vmap_over_parameters():
             return Transform(replace(model, crval=c)).pixel_to_world(points)[0]
 
         made = torch.func.vmap(world)(crval)
-        stack = Transform.stack([replace(model, crval=c) for c in crval])
+        stack = Transform(wcs_torch.stacked([replace(model, crval=c) for c in crval]))
         torch.testing.assert_close(made, stack.pixel_to_world(points)[0])
 
 
@@ -573,7 +575,7 @@ def test_cuda(make):
     assert valid.is_cuda
     torch.testing.assert_close(world.cpu(), transform.pixel_to_world(points)[0], rtol=1e-14, atol=1e-11)
     torch.testing.assert_close(transform.world_to_pixel(world)[0].cpu(), points, rtol=0, atol=1e-7)
-    stack = Transform.stack([transform.model, transform.model])
+    stack = Transform(wcs_torch.stacked([transform.model, transform.model]))
     assert stack.pixel_to_world(points.cuda())[0].is_cuda
 
 

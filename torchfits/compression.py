@@ -15,9 +15,9 @@ from typing import ClassVar
 
 import torch
 
-from torchfits._direct import HCOMPRESS_SIDE_MAX
+from torchfits._direct import HCOMPRESS_SIDE_MAX, TILE_AXES
 from torchfits._tiles import check_tiles
-from torchfits.errors import FitsFormatError
+from torchfits.errors import FitsFormatError, FitsUnsupported
 from torchfits.header import Card, Header
 from torchfits.layout import ELEMENT_BYTES, Hdu, TileLayout, integer
 from torchfits.source import Source
@@ -326,6 +326,8 @@ def tile_for(codec: Compression, shape: Sequence[int]) -> tuple[int, ...]:
     """The tiles of an image of `shape`, in tensor order."""
     name = " x ".join(map(str, shape))
     asked = codec.tile_shape
+    if len(shape) > TILE_AXES:
+        raise FitsUnsupported(f"an image of {len(shape)} axes: compressed ones have at most {TILE_AXES}")
     if asked is None:
         tile = [1] * (len(shape) - 1) + [shape[-1]]
     elif len(asked) > len(shape):

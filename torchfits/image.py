@@ -333,8 +333,14 @@ class ImageHDU(HDU):
             >>> wcs[1].crpix
             tensor([-3., -2.], dtype=torch.float64)
         """
+        wcs = self.wcs_of(key)
+        try:
+            every = wcs.windows(_windows(positions, size, anchor)[0])
+        except FitsError as error:
+            error.locate(path=self._parent.path, hdu=self.index)
+            raise
         windows = self.cutouts(positions, size, anchor=anchor, fill=fill, out=out, dtype=dtype, device=device)
-        return windows, self.wcs_of(key).windows(_windows(positions, size, anchor)[0])
+        return windows, every
 
     # -- what both have in common
 
@@ -517,19 +523,19 @@ def cutouts_at(
     Args:
         hdu: An image whose last two axes are right ascension and declination, in whichever frame its WCS
             has them (RADESYS).
-        ra, dec: (N,) degrees each, tensors or what `torch.as_tensor` takes, or numbers that stand for all.
+        ra, dec: (N,) degrees each, tensors or arrays, or numbers that stand for all.
         size: (rows, columns) of a window, or one number for both; the pixel of the position is at index
             size // 2 of each axis.
         fill: The value of pixels outside the image.
         out, dtype, device: As in `ImageHDU.cutouts`.
 
     Returns:
-        The tensor (N, ..., rows, columns), and bool (N,) on the CPU: whether the position is in the image.
+        The tensor (N, ..., rows, columns), and bool (N,) on its device: whether the position is in the image.
         Windows around one that is on no pixel at all, such as NaN or the other side of the sky, hold `fill`.
 
     Raises:
         FitsUnsupported: The last two axes are not right ascension and declination.
-        FitsError: As `ImageHDU.cutouts` and `WCS` raise.
+        FitsError, TypeError: As `ImageHDU.cutouts` and `WCS` raise.
 
     Example:
         >>> hdu = torchfits.open('sky.fits')[0]
@@ -539,6 +545,8 @@ def cutouts_at(
         <BLANKLINE>
                 [[nan]]]), tensor([ True, False]))
     """
+    if not isinstance(hdu, ImageHDU):
+        raise TypeError(f"cutouts_at takes an ImageHDU, not {type(hdu).__name__}")
     try:
         x, y = hdu.wcs.pixels_of(ra, dec).unbind(-1)
     except FitsError as error:
@@ -551,7 +559,8 @@ def cutouts_at(
     positions = torch.stack([row, column], dim=-1).masked_fill(nowhere[:, None], -_FAR).to(torch.int64)
     windows = hdu.cutouts(positions, size, anchor="center", fill=fill, out=out, dtype=dtype, device=device)
     rows, columns = hdu.shape[-2:]
-    return windows, (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
+    inside = (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
+    return windows, inside.to(windows.device)
 
 
 def _windows(positions: Any, size: Any, anchor: str) -> tuple[torch.Tensor, tuple[int, int]]:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from torchfits._tensors import address, allocate, threads
+from torchfits._tensors import address, allocate, integers, threads
 from torchfits.errors import FitsFormatError, FitsUnsupported
 from torchfits.header import Header
 from torchfits.layout import Section, resolve_section, taken_away
 from torchfits.wcs_model import Celestial, Lookup, Model, Sip, Tpv, numbers
 from torchfits.wcs_parts import Parts
 from torchfits.wcs_resample import Resampling
-from torchfits.wcs_torch import Transform, stacked
+from torchfits.wcs_torch import Transform, stacked, why_not
 
 if TYPE_CHECKING:
     from torchfits.hdulist import HDUList
@@ -34,7 +35,7 @@ class WCS:
     units, in the order of CTYPE. wcslib computes; SIP, TPV and lookup tables of distortions are ours.
 
     Args:
-        header: A Header, or the bytes of one.
+        header: A Header, or its cards as bytes or str, such as astropy's `Header.tostring` gives.
         key: The letter of an alternate description; '' is the primary one.
         hdus: The file, where the header names tables in it (-TAB, CPDIS, D2IM).
 
@@ -52,21 +53,30 @@ class WCS:
         tensor([10., 20.], dtype=torch.float64)
     """
 
-    def __init__(self, header: Header | bytes, *, key: str = "", hdus: HDUList | None = None):
+    def __init__(self, header: Header | bytes | str, *, key: str = "", hdus: HDUList | None = None):
+        if isinstance(header, str):
+            header = header.encode("latin-1", "replace")
         if isinstance(header, (bytes, bytearray)):
             header = Header.from_bytes(bytes(header))
         if not isinstance(header, Header):
-            raise TypeError(f"a WCS is made of a Header or its bytes, not {type(header).__name__}")
+            raise TypeError(
+                f"a WCS is made of a Header, or of its cards as str or bytes, not {type(header).__name__}"
+            )
+        if not isinstance(key, str):
+            raise TypeError(f"key is the letter of a description, not {key!r}")
         key = key.strip().upper()
         if key and (len(key) != 1 or not "A" <= key <= "Z"):
             raise FitsFormatError(f"key {key!r}: the letter of a description, or ''")
-        self._make(Parts.read(header, key, hdus), hdus)
+        with torch.inference_mode(False):
+            parts = Parts.read(header, key, hdus)
+        self._make(parts, hdus)
 
     def _make(self, parts: Parts, hdus: HDUList | None = None) -> None:
         self._parts = parts
-        self._description = parts.describe(hdus)
+        # what is kept must be of use where a gradient is wanted, too
+        with torch.inference_mode(False):
+            self._description = parts.describe(hdus)
         self._facts = self._description.facts()
-        self._model: Model | None = None
         self._celestial: WCS | None = None
         self._tensors: TensorWCS | None = None
 
@@ -147,8 +157,12 @@ class WCS:
         Args:
             shape: That of the tensor of pixels; the last two axes count, which must be the celestial ones
                 where there are more.
+
+        Raises:
+            FitsFormatError: `shape` has less than two axes.
+            FitsUnsupported: The last two axes are not the celestial ones.
         """
-        if len(shape) < 2:
+        if len(_lengths(shape)) < 2 or 0 in shape:
             raise FitsFormatError(f"the footprint of an array of shape {tuple(shape)}: it has no corners")
         wcs = self if self.naxis == 2 else self.celestial
         if wcs is not self and {self._facts["lng"], self._facts["lat"]} != {0, 1}:
@@ -158,18 +172,13 @@ class WCS:
 
     @property
     def model(self) -> Model:
-        """What it is made of, as numbers, for the torch path; FitsUnsupported where only wcslib knows it."""
-        if self._model is None:
-            self._model = self._as_model()
-        return self._model
+        """What it is made of, as numbers, for the torch path: a copy each time.
 
-    def _as_model(self) -> Model:
-        facts, parts = self._facts, self._parts
+        FitsUnsupported where only wcslib knows its distortions.
+        """
+        facts, parts = self._facts, copy.deepcopy(self._parts)
         if facts["distorted"] and facts["tpv"] is None:
             raise FitsUnsupported("only wcslib knows these distortions")
-        if facts["cubeface"] >= 0:
-            raise FitsUnsupported("only wcslib knows CUBEFACE axes")
-
         has_pair = facts["lng"] >= 0 and facts["types"][facts["lng"]] == 2200
         celestial = None
         if has_pair:
@@ -272,6 +281,7 @@ class WCS:
 
         Raises:
             SectionError: The section is not one of such an array.
+            FitsFormatError: The array has more axes.
             FitsUnsupported: An int takes away an axis of distortions; the pixels of distortions that only
                 wcslib knows.
 
@@ -280,7 +290,7 @@ class WCS:
             >>> torchfits.WCS(header).section((slice(10, 20), slice(None, None, 2)), (100, 100)).crpix
             tensor([25.7500, 40.5000], dtype=torch.float64)
         """
-        if len(shape) > self.naxis:
+        if len(_lengths(shape)) > self.naxis:
             raise FitsFormatError(f"an array of {len(shape)} axes, but world coordinates of {self.naxis}")
         ranges, _ = resolve_section(section, tuple(shape))
         gone = {len(shape) - 1 - axis for axis in taken_away(section, tuple(shape))}
@@ -299,32 +309,49 @@ class WCS:
             factor: How many pixels of each of the last axes, in tensor order, make one; or a number for the
                 last two.
 
+        Returns:
+            A WCS of as many axes.
+
+        Raises:
+            FitsFormatError: `factor` is no such number, or there are more than axes.
+            FitsUnsupported: There are distortions of pixels that only wcslib knows.
+
         Example:
             >>> header = torchfits.Header({'CRPIX1': 50.5, 'CRPIX2': 50.5})
             >>> torchfits.WCS(header).downsample(4).crpix
             tensor([13., 13.], dtype=torch.float64)
         """
         factors = factor if isinstance(factor, tuple) else (factor,) * min(2, self.naxis)
-        if any(isinstance(each, bool) or not isinstance(each, int) or each < 1 for each in factors):
-            raise FitsFormatError(f"factor {factor!r}: whole numbers of pixels, from 1")
+        if any(
+            isinstance(each, bool) or not isinstance(each, int) or not 0 < each < 2**31 for each in factors
+        ):
+            raise FitsFormatError(f"factor {factor!r:.50}: whole numbers of pixels, from 1")
         if len(factors) > self.naxis:
             raise FitsFormatError(f"{len(factors)} factors, but world coordinates of {self.naxis} axes")
         step = (*map(float, reversed(factors)), *(1.0 for _ in range(self.naxis - len(factors))))
         return self._resampled(Resampling(step, tuple((1 - each) / 2 for each in step)))
 
-    def windows(self, corners: torch.Tensor) -> list[WCS]:
-        """The world coordinates of windows.
+    def windows(self, corners: Any) -> list[WCS]:
+        """The world coordinates of windows, one WCS each.
 
         Args:
-            corners: (N, 2) integers: (row, column) of the first pixel of each, from 0; they may lie outside.
+            corners: (N, 2) integers, a tensor or what `torch.as_tensor` takes: (row, column) of the first
+                pixel of each, from 0; they may lie outside.
+
+        Raises:
+            TypeError, FitsFormatError: They are no such integers; there is one axis only.
+            FitsUnsupported: There are distortions of pixels that only wcslib knows.
         """
+        places = integers(corners, "corners")
+        if places.numel() and (places.ndim != 2 or places.shape[1] != 2):
+            raise FitsFormatError(f"corners must be of shape (N, 2), not {tuple(places.shape)}")
         if self.naxis < 2:
             raise FitsFormatError("windows of world coordinates of one axis")
         self._check_known()
         header, rest = self._header(), (0.0,) * (self.naxis - 2)
         return [
             self._with(Resampling((1.0,) * self.naxis, (float(column), float(row), *rest)), header.copy())
-            for row, column in corners.tolist()
+            for row, column in places.tolist()
         ]
 
     def _check_known(self) -> None:
@@ -336,7 +363,8 @@ class WCS:
         if order == list(range(self.naxis)):
             order = None
         self._check_known()
-        if order is not None and (parts.sip is not None or parts.d2im or parts.cpdis) and order[:2] != [0, 1]:
+        distorted = parts.sip is not None or parts.d2im or parts.cpdis or self._facts["distorted"]
+        if order is not None and distorted and order[:2] != [0, 1]:
             raise FitsUnsupported("an int takes away an axis of distortions; take a slice of one pixel")
         return self._with(by, self._header(order))
 
@@ -361,8 +389,8 @@ class WCS:
         Args:
             pixels: (..., naxis) of any real dtype; x comes first.
             origin: What the centre of the first pixel is, 0 or 1.
-            backend: 'wcslib'; 'torch', which works on any device and has gradients; 'auto' takes torch for
-                pixels that are not on the CPU or require a gradient, and wcslib for others.
+            backend: 'wcslib'; 'torch', which works on any device and has gradients; 'auto' takes torch where
+                a gradient is wanted, and for pixels that are not on the CPU if it can, and wcslib for others.
             mask: Return which points are valid, too.
 
         Returns:
@@ -371,7 +399,15 @@ class WCS:
 
         Raises:
             FitsFormatError: `pixels` are not (..., naxis).
-            FitsUnsupported: The torch path was asked for and cannot serve; says why.
+            TypeError: They are no real numbers.
+            FitsUnsupported: The torch path was asked for, or a gradient, and cannot serve; says why.
+
+        Source: Greisen and Calabretta 2002, Calabretta and Greisen 2002, Greisen et al. 2006; SIP: Shupe et
+        al. 2005.
+
+        Example:
+            >>> torchfits.open('sky.fits')[0].wcs.pixel_to_world(torch.tensor([2.0, 1.0]))
+            tensor([30., 40.], dtype=torch.float64)
         """
         return self._transform(True, pixels, origin, backend, mask)
 
@@ -388,7 +424,11 @@ class WCS:
             float64 (..., naxis); what no pixel shows, and where the iteration does not end, gives NaN.
 
         Raises:
-            FitsFormatError, FitsUnsupported: As in `pixel_to_world`.
+            FitsFormatError, TypeError, FitsUnsupported: As in `pixel_to_world`.
+
+        Example:
+            >>> torchfits.open('sky.fits')[0].wcs.world_to_pixel(torch.tensor([30.0, 40.0]))
+            tensor([2., 1.], dtype=torch.float64)
         """
         return self._transform(False, world, origin, backend, mask)
 
@@ -396,7 +436,7 @@ class WCS:
         """Where right ascensions and declinations are on the first two pixel axes.
 
         Args:
-            ra, dec: Degrees; tensors or what `torch.as_tensor` takes, which are broadcast.
+            ra, dec: Degrees; tensors or arrays of one shape, or numbers that stand for all.
 
         Returns:
             float64 (N, 2), x first, from 0; NaN where no pixel shows the position.
@@ -404,20 +444,16 @@ class WCS:
         Raises:
             FitsUnsupported: These axes are not right ascension and declination.
         """
-        facts, celestial = self._facts, self.celestial
-        pair = facts["lng"], facts["lat"]
-        names = tuple(self.ctype[axis][:4].rstrip("-") for axis in pair)
-        if set(pair) != {0, 1} or names != ("RA", "DEC"):
+        celestial = self.celestial
+        pair = celestial._facts["lng"], celestial._facts["lat"]
+        names = tuple(celestial.ctype[axis][:4].rstrip("-") for axis in pair)
+        if {self._facts["lng"], self._facts["lat"]} != {0, 1} or names != ("RA", "DEC"):
             raise FitsUnsupported(f"the axes of pixels are {', '.join(self.ctype)}, not RA and DEC")
-        both = torch.broadcast_tensors(
-            *(_real(each).to("cpu", torch.float64).reshape(-1) for each in (ra, dec))
-        )
-        # a part of more axes has the longitude first
-        swapped = pair == (1, 0)
-        pixels = celestial.world_to_pixel(
-            torch.stack(both[::-1] if swapped and celestial is self else both, dim=-1)
-        )
-        return pixels.flip(-1) if swapped and celestial is not self else pixels
+        given = [_real(each).to("cpu", torch.float64) for each in (ra, dec)]
+        if given[0].shape != given[1].shape and 1 not in (given[0].numel(), given[1].numel()):
+            raise FitsFormatError(f"ra of shape {tuple(given[0].shape)}, dec of {tuple(given[1].shape)}")
+        both = torch.broadcast_tensors(*(each.reshape(-1) for each in given))
+        return celestial.world_to_pixel(torch.stack(both if pair == (0, 1) else both[::-1], dim=-1))
 
     @property
     def tensors(self) -> TensorWCS:
@@ -426,7 +462,8 @@ class WCS:
         FitsUnsupported where only wcslib knows it.
         """
         if self._tensors is None:
-            self._tensors = TensorWCS(self.model)
+            with torch.inference_mode(False):
+                self._tensors = TensorWCS(self.model)
         return self._tensors
 
     @staticmethod
@@ -451,12 +488,21 @@ class WCS:
         points = _checked(points, origin, self.naxis)
         if backend not in ("auto", "wcslib", "torch"):
             raise FitsUnsupported(f"backend {backend!r}: 'auto', 'wcslib' or 'torch'")
-        wants_gradient = points.requires_grad and torch.is_grad_enabled()
-        if backend == "torch" or (backend == "auto" and (wants_gradient or not points.is_cpu)):
+        if backend == "torch" or (backend == "auto" and self._suits_torch(points)):
             way = self.tensors.pixel_to_world if to_world else self.tensors.world_to_pixel
             return way(points, origin=origin, mask=mask)
         result = self._by_wcslib(to_world, points.detach(), origin)
         return (result, result.isfinite().all(dim=-1)) if mask else result
+
+    def _suits_torch(self, points: torch.Tensor) -> bool:
+        if points.requires_grad and torch.is_grad_enabled():
+            return True
+        if torch.autograd.forward_ad.unpack_dual(points).tangent is not None:
+            return True
+        if points.is_cpu:
+            return False
+        known = not self._facts["distorted"] or self._facts["tpv"] is not None
+        return known and why_not(self.model) is None
 
     def _by_wcslib(self, to_world: bool, points: torch.Tensor, origin: int) -> torch.Tensor:
         given = points.to("cpu", torch.float64).contiguous()
@@ -476,6 +522,14 @@ class WCS:
         key = f" {self.key}" if self.key else ""
         axes = ", ".join(ctype or "linear" for ctype in self.ctype)
         return f"<WCS{key}: {axes}>"
+
+
+# which part of a model has a parameter
+_PART_OF = {
+    **dict.fromkeys(("crpix", "matrix", "crval"), ""),
+    **dict.fromkeys(("pv", "lonpole", "latpole"), "celestial"),
+    **dict.fromkeys(("a", "b", "ap", "bp"), "sip"),
+}
 
 
 class TensorWCS:
@@ -503,10 +557,27 @@ class TensorWCS:
         """What it is made of. Of a stack, each tensor has two more axes, (B, 1)."""
         return self._by.model
 
+    def __reduce__(self) -> tuple:
+        return TensorWCS, (self.model,)
+
     @property
     def naxis(self) -> int:
         """How many axes."""
         return self.model.naxis
+
+    @property
+    def ctype(self) -> tuple[str, ...]:
+        """CTYPE of each axis; of a stack, that of the first WCS."""
+        return self.model.ctype
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """The units of the world coordinates: deg, or SI; '' where there is none."""
+        return self.model.units
+
+    def __repr__(self) -> str:
+        many = f" {len(self.model.crpix)} of" if self.model.crpix.dim() > 1 else ""
+        return f"<TensorWCS:{many} {', '.join(ctype or 'linear' for ctype in self.ctype)}>"
 
     def replace(self, **tensors: torch.Tensor) -> TensorWCS:
         """The same with other numbers, which may require a gradient.
@@ -516,20 +587,24 @@ class TensorWCS:
                 polynomials a, b, ap, bp, as `model` has them. Of a stack, with an axis (B,) before.
 
         Raises:
-            TypeError: There is no such parameter.
+            TypeError: There is no such parameter, or what is given is no tensor.
+            FitsFormatError: It is of another shape.
         """
         model = self.model
         is_stack = model.crpix.dim() > 1
         for name, value in tensors.items():
-            changed: dict[str, Any] = {name: value.unsqueeze(1) if is_stack else value}
-            if name in ("crpix", "matrix", "crval"):
-                model = dataclasses.replace(model, **changed)
-            elif name in ("pv", "lonpole", "latpole") and model.celestial is not None:
-                model = dataclasses.replace(model, celestial=dataclasses.replace(model.celestial, **changed))
-            elif name in ("a", "b", "ap", "bp") and model.sip is not None:
-                model = dataclasses.replace(model, sip=dataclasses.replace(model.sip, **changed))
-            else:
+            if not isinstance(value, torch.Tensor):
+                raise TypeError(f"{name} is a tensor, not {type(value).__name__}")
+            where = _PART_OF.get(name)
+            part: Any = model if where == "" else where and getattr(model, where)
+            if where is None or part is None:
                 raise TypeError(f"{name!r} is no parameter of this WCS")
+            old, new = getattr(part, name), value.unsqueeze(1) if is_stack else value
+            if old is not None and new.shape != old.shape:
+                expected = tuple(old.squeeze(1).shape if is_stack else old.shape)
+                raise FitsFormatError(f"{name} of shape {tuple(value.shape)}, not {expected}")
+            part = dataclasses.replace(part, **{name: new})
+            model = part if where == "" else dataclasses.replace(model, **{where: part})
         if model.sip is not None and "crpix" in tensors:
             sip = dataclasses.replace(model.sip, crpix=model.crpix[..., :2])
             model = dataclasses.replace(model, sip=sip)
@@ -548,6 +623,13 @@ class TensorWCS:
         return (pixels, valid) if mask else pixels
 
 
+def _lengths(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """`shape`, if it is one."""
+    if any(isinstance(each, bool) or not isinstance(each, int) or not 0 <= each < 2**63 for each in shape):
+        raise FitsFormatError(f"{shape!r:.50} is not the shape of an array")
+    return shape
+
+
 def _checked(points: Any, origin: int, naxis: int) -> torch.Tensor:
     points = _real(points)
     if points.ndim == 0 or points.shape[-1] != naxis:
@@ -558,11 +640,19 @@ def _checked(points: Any, origin: int, naxis: int) -> torch.Tensor:
 
 
 def _real(points: Any) -> torch.Tensor:
-    if not isinstance(points, torch.Tensor):
-        points = torch.as_tensor(points, device="cpu")
-    if points.is_complex() or points.dtype == torch.bool:
-        raise TypeError(f"points are real numbers, not {points.dtype}")
-    return points
+    found: Any = points
+    dtype: torch.dtype | None = torch.float64  # of numbers of Python, which are doubles
+    if hasattr(getattr(points, "dtype", None), "newbyteorder"):  # of numpy: torch takes no other byte order
+        found, dtype = points.astype(points.dtype.newbyteorder("=")), None
+    try:
+        found = (
+            found if isinstance(found, torch.Tensor) else torch.as_tensor(found, dtype=dtype, device="cpu")
+        )
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"points: {error}") from None
+    if found.is_complex() or found.dtype == torch.bool:
+        raise TypeError(f"points are real numbers, not {found.dtype}")
+    return found
 
 
 def _sip_cards(sip: Sip) -> list[tuple[str, float]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,8 +19,8 @@ from torchfits.wcs_model import Lookup, Sip, numbers
 if TYPE_CHECKING:
     from torchfits.hdulist import HDUList
 
-_CTYPE = re.compile(rb"CTYPE(\d+)([A-Z]?) *= *'([^']*)'")
-_PV = re.compile(rb"PV(\d+)_(\d+)([A-Z]?) *=")
+_CTYPE = re.compile(rb"CTYPE(\d{1,3})([A-Z]?) *= *'([^']*)'")
+_PV = re.compile(rb"PV(\d{1,3})_(\d{1,3})([A-Z]?) *=")
 # the cards of lookup tables, which wcslib must not see
 _TABLE_CARD = re.compile(rb"(?:CPDIS|D2IMDIS|DP|D2IM|CPERR|D2IMERR)(\d+)[ .=]")
 _RECORD = re.compile(r"(\S+) *: *(\S+)$")
@@ -49,12 +49,12 @@ class Parts:
         """Those that the cards of a header and their tables make."""
         cards = header.to_bytes()
         parts = cls(cards[: cards.rindex(b"END".ljust(CARD))], key)
-        if b"A_ORDER " in cards and not parts._has_tpv():
+        if (b"A_ORDER " in cards or b"B_ORDER " in cards) and not parts._has_tpv():
             parts.sip = read_sip(header)
         if b"D2IMDIS" in cards or b"CPDIS" in cards:
             parts.d2im = tuple(_lookups(header, "D2IMDIS", "D2IM", "D2IMARR", hdus))
             parts.cpdis = tuple(_lookups(header, "CPDIS", "DP", "WCSDVARR", hdus))
-        elif b"AXISCORR" in cards:
+        elif "AXISCORR" in header:
             parts.d2im = tuple(_old_lookup(header, hdus))
         return parts
 
@@ -72,7 +72,7 @@ class Parts:
             if len(facts["crpix"]) < 2:
                 raise FitsUnsupported("distortions are of two pixel axes, but there is only one")
             if self.sip is not None:
-                self.sip.crpix[:] = numbers(facts["crpix"][:2])
+                self.sip = replace(self.sip, crpix=numbers(facts["crpix"][:2]))
                 _give_sip(description, self.sip)
         for cpdis, lookups in enumerate((self.d2im, self.cpdis)):
             for lookup in lookups:
@@ -239,9 +239,11 @@ def _lookups(header: Header, kind: str, records: str, extname: str, hdus: HDULis
 
 def _old_lookup(header: Header, hdus: HDUList | None) -> Iterator[Lookup]:
     """The table of AXISCORR, by which HST did the same before there was D2IMDIS."""
-    axis = header["AXISCORR"]
+    axis = _number(header, "AXISCORR")
+    if axis in (1, 2) and hdus is None:
+        raise FitsUnsupported("AXISCORR: the table is in D2IMARR, 1; pass hdus=")
     if axis in (1, 2) and hdus is not None and ("D2IMARR", 1) in hdus:
-        yield _lookup(axis - 1, "AXISCORR", "D2IMARR", 1, hdus, swapped=False)
+        yield _lookup(int(axis) - 1, "AXISCORR", "D2IMARR", 1, hdus, swapped=False)
 
 
 def _lookup(axis: int, where: str, extname: str, version: int, hdus: HDUList | None, swapped: bool) -> Lookup:
@@ -263,7 +265,10 @@ def _lookup(axis: int, where: str, extname: str, version: int, hdus: HDUList | N
     def pair(keyword: str, default: float) -> torch.Tensor:
         return numbers([_number(header, f"{keyword}{i}", default) for i in (1, 2)])
 
-    return Lookup(axis, table, pair("CRPIX", 0.0), pair("CRVAL", 0.0), pair("CDELT", 1.0), version, swapped)
+    cdelt = pair("CDELT", 1.0)
+    if not cdelt.all():
+        raise FitsFormatError(f"{where}: {extname}, {version} has a CDELT of 0")
+    return Lookup(axis, table, pair("CRPIX", 0.0), pair("CRVAL", 0.0), cdelt, version, swapped)
 
 
 def _give_lookup(description: Description, cpdis: bool, lookup: Lookup) -> None:

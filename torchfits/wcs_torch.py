@@ -249,7 +249,9 @@ class _Prepared:
 
     def __init__(self, model: Model):
         self.model = model
-        self.inverse = torch.linalg.inv(model.matrix)
+        inverse, singular = torch.linalg.inv_ex(model.matrix)
+        # what has no inverse leaves no pixel
+        self.inverse = torch.where(singular[..., None, None] == 0, inverse, torch.nan)
         celestial = model.celestial
         self.sky: Sky | None = None
         if celestial is not None:
@@ -360,17 +362,6 @@ class Transform:
         # what is prepared of parameters that require a gradient belongs to one graph
         self._keeps = not any(t.requires_grad for t in _tensors(model))
         self._kept: dict[torch.device, _Prepared] = {}
-
-    @classmethod
-    def stack(cls, models: Sequence[Model]) -> Transform:
-        """Many WCS at once: points are (B, N, naxis), or (N, naxis) for all; results are (B, N, naxis).
-
-        The models may differ in numbers and in the orders of SIP.
-
-        Raises:
-            FitsFormatError: They differ in more: the projection, the kinds of axes or of distortions.
-        """
-        return cls(stacked(models))
 
     def pixel_to_world(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """World coordinates of pixels, NaN where there are none, and a mask (...) of where there are."""

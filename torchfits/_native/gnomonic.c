@@ -12,7 +12,8 @@ static inline void multiply(const double *matrix, const double *in, const double
     for (int i = 0; i < naxis; i++) {
         double sum = 0;
         for (int j = 0; j < naxis; j++)
-            sum += matrix[i * naxis + j] * (in[j] - from[j]);
+            if (naxis == 2 || matrix[i * naxis + j] != 0) /* NaN of an axis is nothing to those apart from it */
+                sum += matrix[i * naxis + j] * (in[j] - from[j]);
         out[i] = sum;
     }
 }
@@ -51,6 +52,9 @@ static pole pole_of(const tf_gnomonic *g)
     return (pole){sin(lat), cos(lat), sin(phi), cos(phi)};
 }
 
+/* Points of the plane beyond are none, as in the torch path. */
+#define FARTHEST 1e30
+
 /* Points of the plane, in degrees, to the sky. */
 static void deproject(const tf_gnomonic *g, const pole *p, double *x, double *y, size_t n)
 {
@@ -59,9 +63,9 @@ static void deproject(const tf_gnomonic *g, const pole *p, double *x, double *y,
         const double l = -y[i], m = x[i], up = 1 / DEGREE;
         const double a = l * p->cos_phi + m * p->sin_phi, b = m * p->cos_phi - l * p->sin_phi;
         const double east = -b, north = up * p->cos_lat - a * p->sin_lat;
-        const double lng = g->pole_lng + atan2(east, north) / DEGREE;
-        y[i] = atan2(up * p->sin_lat + a * p->cos_lat, sqrt(east * east + north * north)) / DEGREE;
-        x[i] = lng;
+        const double lost = fabs(l) + fabs(m) < FARTHEST ? 0 : NAN;
+        y[i] = atan2(up * p->sin_lat + a * p->cos_lat, sqrt(east * east + north * north)) / DEGREE + lost;
+        x[i] = g->pole_lng + atan2(east, north) / DEGREE + lost;
     }
 }
 
@@ -76,6 +80,9 @@ static double in_turn(const tf_gnomonic *g, double lng)
 /* Two numbers at once, as every processor of ours has them. */
 typedef double two __attribute__((vector_size(16)));
 typedef int64_t two_bits __attribute__((vector_size(16)));
+
+/* By which rounding may lift a point above the horizon. */
+#define SLACK 1e-14
 
 /* Beyond this the sum of quarter turns is not exact. */
 #define MOST_RADIANS 1e5
@@ -132,7 +139,7 @@ static void project(const tf_gnomonic *g, const pole *p, double *x, double *y, s
         const double versine = 2 * sin_half[i] * sin_half[i] * cos_lat;
         const double up = cos_off[i] - p->cos_lat * versine;
         const double a = sin_off[i] + p->sin_lat * versine, b = -2 * sin_half[i] * cos_half[i] * cos_lat;
-        const double scale = up > 0 ? 1 / (DEGREE * up) : NAN;
+        const double scale = up > SLACK ? 1 / (DEGREE * up) : NAN;
         x[i] = (a * p->sin_phi + b * p->cos_phi) * scale;
         y[i] = (b * p->sin_phi - a * p->cos_phi) * scale;
     }

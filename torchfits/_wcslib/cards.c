@@ -92,6 +92,19 @@ static void blank_quotes(char *card, int from, int to)
             card[i] = ' ';
 }
 
+/* Moves a closing quote to where the text ends: to wcspih of wcslib 7.12 the blanks behind it are part of the name of a
+ * distortion. */
+static void end_string_at_text(char *card, int end)
+{
+    int last = end - 2;
+    if (end <= 0)
+        return;
+    while (last > NAME + 1 && card[last] == ' ')
+        last--;
+    card[end - 1] = ' ';
+    card[last + 1] = '\'';
+}
+
 /* Where the string value of a card ends; 0 where it is another one, -1 where there is none or no closing quote. */
 static int string_end(const char *card)
 {
@@ -124,6 +137,8 @@ static int copy_card(char *to, const char *card)
         return 0;
     blank_quotes(to, 0, end ? NAME + 2 : CARD);
     blank_quotes(to, end, CARD);
+    if (strncmp(to, "CPDIS", 5) == 0 || strncmp(to, "CQDIS", 5) == 0)
+        end_string_at_text(to, end);
     for (int i = NAME; strncmp(to, "CTYPE", 5) == 0 && i + 4 <= end; i++)
         if (strncmp(to + i, "-TAB", 4) == 0)
             to[i + 3] = TF_TAB_LATER;

@@ -1,5 +1,6 @@
 #include "transform.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -115,6 +116,13 @@ static void shift(double *points, size_t count, double by)
             points[i] += by;
 }
 
+/* What overflowed is no coordinate. */
+static void forget_infinite(double *points, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        points[i] = fabs(points[i]) <= DBL_MAX ? points[i] : NAN;
+}
+
 static void block(const job *j, struct wcsprm *wcs, double *points, int n, scratch *s)
 {
     const tf_wcs_way *way = j->way;
@@ -136,6 +144,7 @@ static void block(const job *j, struct wcsprm *wcs, double *points, int n, scrat
             tf_undistort(way->distortion, points, count, naxis);
         shift(points, count * naxis, way->origin - 1);
     }
+    forget_infinite(points, count * naxis);
 }
 
 static void work(void *argument)
