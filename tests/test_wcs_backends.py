@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 from astropy.io import fits
-from wcs_headers import DATA, FITS, HEADERS, cards, header_bytes, on_sky, quiet, simple
+from conftest import corpus_root
+from wcs_headers import DATA, FITS, HEADERS, cards, corpus_images, header_bytes, on_sky, quiet, simple
 
 import torchfits
 from torchfits import WCS, FitsError, FitsFormatError, FitsUnsupported, TensorWCS
@@ -40,19 +41,8 @@ def known_to_torch(wcs: WCS) -> bool:
         return "only wcslib" not in str(error)
 
 
-@pytest.mark.parametrize("name", [*HEADERS, *FITS])
-def test_both_make_the_same(name):
-    wcs = wcs_of(name)
-    if wcs is None:
-        pytest.skip("refused, or no world coordinates: test_wcs.py")
-    if name in ONLY_WCSLIB:
-        with pytest.raises(FitsUnsupported, match="only wcslib"):
-            wcs.pixel_to_world(torch.zeros(wcs.naxis), backend="torch")
-        return
-    if not known_to_torch(wcs):
-        # spectra that are not linear, and the like
-        assert not all(each[:4] in ("RA--", "DEC-", "GLON", "GLAT", "") for each in wcs.ctype)
-        return
+def compare(wcs: WCS) -> None:
+    """Both ways, by either: the same points, the same that are none."""
     random = np.random.default_rng(3)
     pixels = torch.from_numpy(random.uniform(-20, 220, (500, wcs.naxis)))
     world, valid = wcs.pixel_to_world(pixels, backend="wcslib", mask=True)
@@ -66,6 +56,34 @@ def test_both_make_the_same(name):
     assert torch.equal(valid, back_valid)
     step = there[valid].abs().max().item() * 1e-9 if valid.any() else 0
     torch.testing.assert_close(back[valid], there[valid], rtol=0, atol=1e-7 + step)
+
+
+@pytest.mark.parametrize("name", [*HEADERS, *FITS])
+def test_both_make_the_same(name):
+    wcs = wcs_of(name)
+    if wcs is None:
+        pytest.skip("refused, or no world coordinates: test_wcs.py")
+    if name in ONLY_WCSLIB:
+        with pytest.raises(FitsUnsupported, match="only wcslib"):
+            wcs.pixel_to_world(torch.zeros(wcs.naxis), backend="torch")
+        return
+    if not known_to_torch(wcs):
+        # spectra that are not linear, and the like
+        assert not all(each[:4] in ("RA--", "DEC-", "GLON", "GLAT", "") for each in wcs.ctype)
+        return
+    compare(wcs)
+
+
+@pytest.mark.parametrize(("file", "index", "key"), corpus_images())
+def test_both_make_the_same_of_the_corpus(file, index, key):
+    root = corpus_root()
+    assert root is not None
+    with quiet(), torchfits.open(root / file) as opened:
+        wcs = opened[index].wcs_of(key.strip())
+    if known_to_torch(wcs):
+        compare(wcs)
+    else:  # polynomials of IRAF, and of a plate
+        assert file.endswith(("tnx.fits", "zpx.fits", "HorseHead.fits"))
 
 
 @pytest.mark.parametrize("projection", ["TAN", "SIN", "ZEA", "CAR", "AIT", "TAN-SIP"])

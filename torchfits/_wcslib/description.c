@@ -315,9 +315,14 @@ void tf_wcs_free(struct wcsprm *wcs)
         struct tabprm *tab = wcs->tab + i;
         if (tab->m_coord == announced)
             free(tab->coord);
-        for (int m = 0; m < tab->m_M; m++)
-            if (tab->m_indxs[m] == announced)
+        for (int m = 0; m < tab->m_M; m++) {
+            if (tab->m_indxs[m] == announced) {
                 free(tab->index[m]);
+            } else if (tab->index[m] != tab->m_indxs[m]) { /* by lengthen_indices */
+                free(tab->index[m] - 1);
+                tab->index[m] = tab->m_indxs[m];
+            }
+        }
     }
     wcsfree(wcs);
 }
@@ -343,14 +348,38 @@ int tf_wcs_celestial(struct wcsprm *wcs, char why[TF_WHY])
     return TF_WCS_DONE;
 }
 
+/* tabs2x of wcslib 7.12 takes the element before the first one of an index where it goes on half a cell below: each
+ * gets one that goes on as the index begins. 0, or -1 where there is no memory. */
+static int lengthen_indices(struct wcsprm *wcs)
+{
+    for (int i = 0; i < wcs->ntab; i++) {
+        struct tabprm *tab = wcs->tab + i;
+        for (int m = 0; m < tab->M; m++) {
+            const size_t n = (size_t)tab->K[m];
+            const double *index = tab->index[m];
+            double *longer = index && n > 1 ? malloc((n + 1) * sizeof *longer) : NULL;
+            if (!index || n < 2)
+                continue;
+            if (!longer)
+                return -1;
+            longer[0] = 2 * index[0] - index[1];
+            memcpy(longer + 1, index, n * sizeof *longer);
+            tab->index[m] = longer + 1;
+        }
+    }
+    return 0;
+}
+
 int tf_wcs_copy(const struct wcsprm *wcs, struct wcsprm *to)
 {
     to->flag = -1;
     int status = wcssub(1, wcs, NULL, NULL, to);
     if (!status)
         status = wcsset(to);
+    if (!status && lengthen_indices(to) != 0)
+        status = WCSERR_MEMORY;
     if (status)
-        wcsfree(to);
+        tf_wcs_free(to);
     return status;
 }
 
