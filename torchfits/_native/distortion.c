@@ -33,11 +33,12 @@ static inline void polynomials(const tf_polynomials *p, double u, double v, doub
     *g = sum[1];
 }
 
-static slope polynomial_slope(int n, const double *c, double u, double v)
+/* Rows of coefficients are `stride` apart. */
+static slope polynomial_slope(int n, const double *c, int stride, double u, double v)
 {
     slope s = {0, 0, 0};
     for (int i = n; i >= 0; i--) {
-        const double *row = c + i * (n + 1);
+        const double *row = c + i * stride;
         double q = 0, dq = 0;
         for (int j = n - i; j >= 0; j--) {
             dq = dq * v + q;
@@ -142,7 +143,8 @@ static mapping distorted(const tf_distortion *d, double x, double y)
     if (d->sip) {
         const tf_polynomials *p = &d->sip->forward;
         const double u = first.x - d->sip->crpix[0], v = first.y - d->sip->crpix[1];
-        add_slopes(&m, polynomial_slope(p->order, p->c[0], u, v), polynomial_slope(p->order, p->c[1], u, v));
+        add_slopes(&m, polynomial_slope(p->order, p->c[0], p->order + 1, u, v),
+                   polynomial_slope(p->order, p->c[1], p->order + 1, u, v));
     }
     return (mapping){
         m.x,
@@ -337,19 +339,7 @@ void tf_tpv_set(tf_tpv *tpv, const double pv[2][TF_TPV_TERMS])
 /* The polynomial of one axis; rows stay as long as TF_TPV_ORDER makes them. */
 static slope tpv_slope(const tf_tpv *tpv, int axis, double x, double y)
 {
-    const int n = tpv->order;
-    slope s = {0, 0, 0};
-    for (int i = n; i >= 0; i--) {
-        const double *row = tpv->c[axis] + i * (TF_TPV_ORDER + 1);
-        double q = 0, dq = 0;
-        for (int j = n - i; j >= 0; j--) {
-            dq = dq * y + q;
-            q = q * y + row[j];
-        }
-        s.du = s.du * x + s.f;
-        s.f = s.f * x + q;
-        s.dv = s.dv * x + dq;
-    }
+    slope s = polynomial_slope(tpv->order, tpv->c[axis], TF_TPV_ORDER + 1, x, y);
     if (tpv->has_radial) {
         const double *k = tpv->radial[axis], rr = x * x + y * y, r = sqrt(rr);
         s.f += r * (k[0] + rr * (k[1] + rr * (k[2] + rr * k[3])));
