@@ -59,8 +59,7 @@ class ImageHDU(HDU):
         return {}
 
     def _tiles(self) -> TileLayout | None:
-        found = self._layout()
-        return found if isinstance(found, TileLayout) else None
+        return cast(TileLayout, self._known_layout or self._layout()) if self._hdu.compressed else None
 
     def _image(self) -> ImageLayout:
         found = self._known_layout or self._layout()
@@ -355,15 +354,15 @@ class ImageHDU(HDU):
 
     def _check_bytes(self, ranges: list[range] | None) -> None:
         """Nothing is allocated on a header's word: the bytes must be there and hold the pixels."""
-        file, tiles = self._parent._opened(), self._tiles()
+        file, tiles, engine = self._parent._opened(), self._tiles(), self.engine
         file.check_data(self._hdu)
-        if self.engine == "direct" and tiles is not None and tiles.odd:
+        if engine == "direct" and tiles is not None and tiles.odd:
             raise FitsUnsupported(f"our own codecs read no {tiles.odd}; use engine='auto'")
-        if self.engine == "cfitsio" and self._hdu.kind == "groups":
+        if engine == "cfitsio" and self._hdu.kind == "groups":
             raise FitsUnsupported("cfitsio reads no random groups here; use engine='auto'")
         if tiles is not None:
             compression.check_size(tiles)
-        if tiles is not None and ranges is not None and self.engine == "cfitsio":
+        if tiles is not None and ranges is not None and engine == "cfitsio":
             if len(ranges) > MAX_COMPRESSED_AXES:
                 raise FitsUnsupported(
                     f"cfitsio reads no compressed image of {len(ranges)} axes; use engine='auto'"
