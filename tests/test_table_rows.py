@@ -183,11 +183,15 @@ def test_texts_of_every_width(tmp_path, mmap):
                 assert_equal_bits(found[name], torch.from_numpy(expected.copy()))
 
 
-@given(st.binary(max_size=200).map(lambda raw: bytes(byte % 7 == 0 for byte in raw)))
-def test_the_rows_that_pass(keep):
-    expected = [i for i, each in enumerate(keep) if each]
+@given(
+    st.binary(max_size=200).map(lambda raw: bytes(byte % 7 == 0 for byte in raw)),
+    st.integers(0, 2**40),
+    st.integers(1, 1000),
+)
+def test_the_rows_that_pass(keep, first, step):
+    expected = [first + step * i for i, each in enumerate(keep) if each]
     bytes_, found = torch.tensor(list(keep) or [0], dtype=torch.uint8), torch.full((len(keep) + 1,), -1)
-    passed_rows(bytes_.data_ptr(), len(keep), found.data_ptr(), len(expected))
+    passed_rows(bytes_.data_ptr(), len(keep), found.data_ptr(), len(expected), first, step)
     assert found.tolist() == expected + [-1] * (len(keep) + 1 - len(expected))
 
 
