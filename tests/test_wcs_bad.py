@@ -73,6 +73,7 @@ ODD = [
     "CTYPE1  = 'RA---TAN",
     "CTYPE1  = 'it''s'",
     "CTYPE1  =",
+    "CTYPE1  ='           'RA---CYP|CTYPE2  = '" + "x" * 66 + "'",
     "CTYPE1  = '" + "A" * 67 + "'",
     "CTYPE1  = '\x00\x01\x7f\xff\n'",
     "WCSAXES =                   -1",

@@ -133,8 +133,8 @@ static int copy_card(char *to, const char *card)
     for (int i = 0; i < CARD; i++)
         to[i] = card[i] >= ' ' && card[i] <= '~' ? card[i] : ' ';
     const int end = string_end(to);
-    if (end < 0 || to[NAME] != '=')
-        return 0;
+    if (end < 0 || to[NAME] != '=' || to[NAME + 1] != ' ')
+        return 0; /* no value, or none that begins where values do: the standard 4.0, section 4.1.2.2 */
     blank_quotes(to, 0, end ? NAME + 2 : CARD);
     blank_quotes(to, end, CARD);
     if (strncmp(to, "CPDIS", 5) == 0 || strncmp(to, "CQDIS", 5) == 0)
