@@ -176,7 +176,7 @@ class WCS:
 
         FitsUnsupported where only wcslib knows its distortions.
         """
-        facts, parts = self._facts, copy.deepcopy(self._parts)
+        facts, parts = self._facts, self._parts
         if facts["distorted"] and facts["tpv"] is None:
             raise FitsUnsupported("only wcslib knows these distortions")
         has_pair = facts["lng"] >= 0 and facts["types"][facts["lng"]] == 2200
@@ -201,10 +201,10 @@ class WCS:
             units=self.units,
             linear=tuple(code // 100 % 10 in _LINEAR for code in facts["types"]),
             celestial=celestial,
-            sip=parts.sip,
+            sip=copy.deepcopy(parts.sip),
             tpv=None if facts["tpv"] is None else Tpv(numbers(facts["tpv"])),
-            d2im=parts.d2im,
-            cpdis=parts.cpdis,
+            d2im=copy.deepcopy(parts.d2im),
+            cpdis=copy.deepcopy(parts.cpdis),
         )
 
     def to_header(self) -> Header:
@@ -501,6 +501,8 @@ class WCS:
             return True
         if points.is_cpu:
             return False
+        if self._tensors is not None:  # it was found out before
+            return True
         known = not self._facts["distorted"] or self._facts["tpv"] is not None
         return known and why_not(self.model) is None
 
