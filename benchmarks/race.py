@@ -41,7 +41,7 @@ from benchmarks.report import FLOORS, NAMES, NAMESAKE, Outcome
 HERE = Path(__file__).resolve().parent
 BUILD = HERE.parent / "build" / "bench"
 BUDGET = 60.0  # seconds a case may take: slow ones get fewer rounds, but at least 7
-SHORTEST_TURN = 0.02  # seconds: what takes less is done several times in a turn
+SHORTEST_TURN = 0.1  # seconds: what takes less is done several times in a turn
 PATIENCE = 30.0  # seconds to wait for others to finish, before each case
 
 

@@ -118,6 +118,27 @@ def test_a_change_is_noticed_by_every_way_to_read(path, change, engine, mmap, wa
     in_fork(check)
 
 
+@pytest.mark.parametrize("size", [0, 4096 * 20, 4096 * 20 + 123, 2880 + 400 * 500 * 4 - 1])
+@pytest.mark.parametrize("times", [0, 1, 2, 3])
+def test_a_small_image_is_cut_before_it_is_read_again(tmp_path, size, times):
+    """From the second time on it comes from a mapping."""
+    path, pixels = tmp_path / "small.fits", counting((400, 500))
+    path.write_bytes(image(pixels))
+
+    def check():
+        with torchfits.open(path) as f:
+            for _ in range(times):
+                assert_same(f[0].read(), torch.from_numpy(pixels), exact=True)
+            assert mapped(path) == (times > 1)
+            os.truncate(path, size)
+            for _ in range(2):
+                with pytest.raises(FitsIOError) as caught:
+                    f[0].read()
+                assert (caught.value.path, caught.value.hdu) == (str(path), 0)
+
+    in_fork(check)
+
+
 @pytest.mark.parametrize("change", ["replaced", "rewritten", "removed", "emptied"])
 @pytest.mark.parametrize("cache", [True, False])
 def test_who_opens_again_gets_what_is_there(path, change, cache):

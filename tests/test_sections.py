@@ -24,7 +24,9 @@ from images import (
     image,
     in_fork,
     mapped,
+    natural,
     noise,
+    physical,
     run_fork,
     table,
     torch_threads,
@@ -118,6 +120,50 @@ def test_large_images_are_the_same_with_threads(tmp_path, mmap, threads):
             expected = torch.from_numpy(np.ascontiguousarray(large[section]))
             assert_same(f[2].read(section), expected, exact=True)
         assert mapped(path) == mmap
+
+
+AGAIN = [
+    (8, Scaling()),
+    (16, Scaling()),
+    (16, Scaling(zero=None)),
+    (32, Scaling(0.5, 7, 3)),
+    (-32, Scaling()),
+    (-64, Scaling()),
+]
+
+
+@pytest.mark.parametrize(("bitpix", "scaling"), AGAIN)
+@pytest.mark.parametrize("cache", [True, False])
+def test_a_small_image_that_is_read_again_comes_from_a_mapping(tmp_path, bitpix, scaling, cache):
+    """From the second time on. Images do not begin where pages do."""
+    path = tmp_path / "a.fits"
+    pixels = [noise(STORED[bitpix], (300, 301), seed) for seed in range(3)]
+    cards = scaling.cards(bitpix)
+    path.write_bytes(b"".join(image(each, i == 0, **cards) for i, each in enumerate(pixels)))
+    values = [physical(each, bitpix, scaling) for each in pixels]
+    natural_dtype = natural(values[0], bitpix)
+    with torchfits.open(path, cache=cache) as f, torchfits.open(path, cache=False, mmap=False) as g:
+        for again in (False, True, True):
+            for hdu, each in enumerate(values):
+                for dtype in (natural_dtype, torch.float64):
+                    assert_same(g[hdu].read(dtype=dtype), converted(each, dtype))
+                out = torch.empty(each.shape, dtype=natural_dtype)
+                assert_same(f[hdu].read(out=out), converted(each, natural_dtype))
+            assert mapped(path) == again
+        for hdu, each in enumerate(values):
+            assert_same(f[hdu].read(dtype=torch.float64), converted(each, torch.float64))
+    torchfits.cache_clear()
+    assert not mapped(path)
+
+
+@pytest.mark.parametrize("shape", [(100, 100), (800, 801)])
+def test_neither_the_smallest_nor_large_images_are_mapped(tmp_path, shape):
+    path = tmp_path / "a.fits"
+    path.write_bytes(image(counting(shape)))
+    with torchfits.open(path) as f:
+        for _ in range(3):
+            assert_same(f[0].read(), torch.from_numpy(counting(shape)), exact=True)
+        assert not mapped(path)
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -28,11 +28,11 @@ def cast(to_type: int, to: int, from_type: int, from_: int, n: int) -> None: ...
 class File:
     def __new__(cls, path: bytes) -> Self: ...
     @property
+    def magic(self) -> bytes: ...
+    @property
     def identity(self) -> Identity: ...
     @property
     def size(self) -> int: ...
-    @property
-    def magic(self) -> bytes: ...
     def read(self, offset: int, count: int) -> bytes: ...
     def check_unchanged(self) -> None: ...
 
@@ -44,11 +44,14 @@ def read_section(
     where: File | bytes,
     conversion: Conversion,
     start: int,
-    axes: Sequence[tuple[int, int, int, int]],
+    shape: tuple[int, ...],
+    gap: int,
+    ranges: list[range] | None,
     address: int,
     size: int,
     threads: int,
     mmap: bool,
+    again: bool,
 ) -> None: ...
 def read_cutouts(
     where: File | bytes,
@@ -264,10 +267,10 @@ def read_stack(
     paths: list[bytes],
     which: int | tuple[bytes, int | None],
     bitpix: int,
-    shape: Sequence[int],
+    shape: tuple[int, ...],
     conversion: Conversion,
     any_values: bool,
-    axes: Sequence[tuple[int, int, int, int]],
+    ranges: list[range] | None,
     address: int,
     size: int,
     threads: int,

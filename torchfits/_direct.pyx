@@ -34,6 +34,7 @@ from torchfits._kernels cimport (
     TF_ENDS,
     TF_FILE_CHANGED,
     TF_FILE_DONE,
+    TF_FIRST_READ,
     TF_FILTER_PIECE,
     TF_F16,
     TF_F32,
@@ -64,6 +65,7 @@ from torchfits._kernels cimport (
     TF_REGULAR,
     TF_REMOVED,
     TF_RICE_TOGETHER,
+    TF_SECTION_AXES,
     TF_SPECIAL,
     TF_SYSTEM,
     TF_TABLE_KEYWORDS,
@@ -72,6 +74,8 @@ from torchfits._kernels cimport (
     TF_U32,
     TF_U64,
     TF_U8,
+    TF_WARM_LEAST,
+    TF_WARM_MOST,
     tf_cast,
     tf_change,
     tf_change_of,
@@ -110,6 +114,7 @@ from torchfits._kernels cimport (
     tf_gathering,
     tf_guard_install,
     tf_head,
+    tf_head_fetch,
     tf_head_free,
     tf_header,
     tf_heap,
@@ -129,6 +134,7 @@ from torchfits._kernels cimport (
     tf_inflater_new,
     tf_instruction,
     tf_is_named,
+    tf_is_resident,
     tf_map,
     tf_memory_clear,
     tf_memory_give,
@@ -336,7 +342,7 @@ cdef class File:
     """A regular file, open for reading by position, from any thread and after a fork.
 
     Whoever reads holds a reference, so that nothing is closed or unmapped under a reader's hands: the
-    descriptor and the mapping go with the object.
+    descriptor and the mapping go with the object. `magic` has its first four bytes, or as many as there are.
 
     Args:
         path: As the operating system takes it.
@@ -347,8 +353,8 @@ cdef class File:
 
     cdef int fd
     cdef tf_identity same
-    cdef uint8_t first[4]
-    cdef int64_t first_size
+    cdef tf_head head
+    cdef readonly bytes magic
     cdef const uint8_t *mapping
     cdef bint mapping_refused
     cdef bint rows_were_read
@@ -357,28 +363,24 @@ cdef class File:
         cdef const char *name = path
         cdef tf_file_kind kind = TF_SPECIAL
         cdef int error = 0
-        cdef tf_outcome outcome
-        outcome.what = TF_DONE
         self.fd = -1
+        self.head = TF_NO_HEAD
         with nogil:
-            self.fd = tf_open(name)
+            self.fd = self.head.fd = tf_open(name)
             if self.fd < 0 or tf_identify(self.fd, &self.same, &kind) != 0:
                 error = c_errno
-            elif kind == TF_REGULAR:
-                self.first_size = min(self.same.size, <int64_t>sizeof(self.first))
-                tf_pread(self.fd, self.first, self.first_size, 0, &outcome)
+            elif kind == TF_REGULAR and tf_head_fetch(&self.head, 0, TF_FIRST_READ) != 0:
+                error = c_errno
         if error:
             raise OSError(error, os.strerror(error))
         if kind == TF_DIRECTORY:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if kind != TF_REGULAR:
             raise OSError(errno.EINVAL, "not a regular file")
-        if outcome.what == TF_SYSTEM:
-            raise OSError(outcome.error, os.strerror(outcome.error))
-        if outcome.what == TF_ENDS:
-            self.first_size = outcome.offset
+        self.magic = self.head.bytes[:min(<int64_t>self.head.have, 4)]
 
     def __dealloc__(self):
+        tf_head_free(&self.head)
         if self.mapping is not NULL:
             tf_unmap(self.mapping, self.same.size)
         if self.fd >= 0:
@@ -393,11 +395,6 @@ cdef class File:
     def size(self):
         """Bytes, as they were when it was opened."""
         return self.same.size
-
-    @property
-    def magic(self):
-        """The first four bytes, as they were when it was opened; fewer where there are no more."""
-        return self.first[:self.first_size]
 
     def read(self, int64_t offset, int64_t count):
         """Up to `count` bytes from `offset`; fewer only where the file ends. OSError as the system says."""
@@ -437,6 +434,12 @@ cdef class File:
         again = self.rows_were_read
         self.rows_were_read = True
         return again or self.mapping is not NULL
+
+    cdef tf_head take_head(self):
+        """What was read of the file when it was opened, once."""
+        cdef tf_head head = self.head
+        self.head = TF_NO_HEAD
+        return head
 
     cdef const uint8_t *map(self) except? NULL:
         """The mapping, made at the first call under the GIL; NULL where there is none to be had."""

@@ -27,7 +27,7 @@ cdef class HduIndex:
 
     def __cinit__(self, File file):
         self.file = file
-        self.head = TF_NO_HEAD
+        self.head = TF_NO_HEAD if file is None else file.take_head()
         self.found = NULL
         self.room = self.count = self.next = 0
         self.complete = False
@@ -58,7 +58,7 @@ cdef class HduIndex:
         self.head.fd = self.file.fd
         with nogil:
             place = tf_scan_at(&self.head, self.next, self.count == 0,
-                               2 * TF_BLOCK if self.count == 0 else TF_BLOCK, &found.header)
+                               TF_FIRST_READ if self.count == 0 else TF_BLOCK, &found.header)
             if place == TF_AT_TROUBLE:
                 error = c_errno
         if place == TF_AT_TROUBLE:
@@ -185,8 +185,8 @@ cdef class _Files:
         PyMem_Free(self.pointers)
 
 
-def read_stack(list paths not None, which, int bitpix, shape, Conversion conversion not None, bint any_values,
-               axes, size_t address, size_t size, int threads):
+def read_stack(list paths not None, which, int bitpix, tuple shape not None, Conversion conversion not None,
+               bint any_values, list ranges, size_t address, size_t size, int threads):
     """Read the same section of the same plain image HDU of many files, one after the other, to `address`.
 
     Args:
@@ -194,7 +194,7 @@ def read_stack(list paths not None, which, int bitpix, shape, Conversion convers
         which: Index from 0, or (EXTNAME in capitals as bytes, EXTVER or None).
         bitpix, shape: What the images must be; shape in tensor order.
         conversion: What values must be there, unless `any_values`, and what they become.
-        axes: As in `read_section`.
+        ranges: As in `read_section`.
 
     Returns:
         A bytearray: FILE_DONE for each file that was read, FILE_CHANGED where it changed meanwhile. The
@@ -215,7 +215,7 @@ def read_stack(list paths not None, which, int bitpix, shape, Conversion convers
     stack.any_values = any_values
     stack.wanted = conversion.c.wanted
     stack.to = <uint8_t *>address
-    _section(&stack.section, 0, tf_width(conversion.c.stored), axes)
+    _section(&stack.section, 0, tf_width(conversion.c.stored), shape, 0, ranges)
     if len(paths) * tf_section_pixels(&stack.section) * tf_width(stack.wanted) != size:
         raise ValueError("the stack and the memory differ in size")
     with nogil:

@@ -31,6 +31,7 @@ cdef class _Bytes:
     cdef const uint8_t[::1] memory
 
     def __cinit__(self, where, bint mapped):
+        self.source.warm = False
         if isinstance(where, File):
             self.file = where
             self.source.fd = self.file.fd
@@ -50,42 +51,63 @@ cdef class _Bytes:
         return 0
 
 
-cdef int _section(tf_section *section, int64_t start, int64_t width, axes) except -1:
-    cdef int64_t first, count, step, pitch
+cdef int _section(tf_section *section, int64_t start, int64_t width, tuple shape, int64_t gap,
+                  list ranges) except -1:
+    cdef int64_t pitch[TF_SECTION_AXES]
+    cdef int64_t first = 0, count, step = 1, bytes_ = width
+    cdef int axes = len(shape), i
+    if axes > TF_SECTION_AXES or ranges is not None and len(ranges) != axes:
+        raise ValueError("a section of too many or too few axes")
+    for i in range(axes - 1, -1, -1):
+        pitch[i] = bytes_ if i else bytes_ + gap
+        bytes_ *= <int64_t>shape[i]
     tf_section_begin(section, start, width)
-    for first, count, step, pitch in axes:
-        if first < 0 or count < 1 or step < 1 or pitch < 1:
+    for i in range(axes):
+        if ranges is None:
+            count = shape[i]
+        else:
+            axis = ranges[i]
+            first, count, step = axis.start, len(axis), axis.step
+        if first < 0 or count < 1 or step < 1 or pitch[i] < 1:
             raise ValueError("a section that is none")
-        if tf_section_add(section, first * pitch, count, step * pitch) != 0:
-            raise ValueError("a section of too many axes")
+        # there are no more axes than a section has
+        tf_section_add(section, first * pitch[i], count, step * pitch[i])
     return 0
 
 
-def read_section(where, Conversion conversion not None, int64_t start, axes, size_t address, size_t size,
-                 int threads, bint mmap):
+def read_section(where, Conversion conversion not None, int64_t start, tuple shape not None, int64_t gap,
+                 list ranges, size_t address, size_t size, int threads, bint mmap, bint again):
     """Read a section of an array into `size` bytes at `address`.
 
     Args:
         where: A File, or bytes-like.
         conversion: What the pixels become.
         start: Offset of the array's first pixel.
-        axes: (first, count, step, pitch in bytes) each, in tensor order.
+        shape: Of the array, in tensor order.
+        gap: Bytes between one item of the first axis and the next that are none of the array's.
+        ranges: A range per axis, not empty, steps from 1; None for all.
         threads: At most so many.
         mmap: A mapping of the file may serve.
+        again: The same was read before from the same File.
 
     Raises:
         FitsIOError: The file shrank or changed, or the system refused.
     """
     cdef tf_section section
-    cdef int64_t width = tf_width(conversion.c.stored)
+    cdef int64_t width = tf_width(conversion.c.stored), stored
     cdef tf_outcome outcome
+    cdef bint warm
     cdef _Bytes bytes_
-    _section(&section, start, width, axes)
+    _section(&section, start, width, shape, gap, ranges)
     if tf_section_pixels(&section) * tf_width(conversion.c.wanted) != size:
         raise ValueError("the section and the memory differ in size")
-    bytes_ = _Bytes(where, mmap and tf_section_is_scattered(&section, width))
+    stored = tf_section_end(&section, width) - start
+    warm = mmap and again and TF_WARM_LEAST <= stored <= TF_WARM_MOST
+    bytes_ = _Bytes(where, warm or mmap and tf_section_is_scattered(&section, width))
     if start < 0 or tf_section_end(&section, width) > bytes_.source.size:
         raise ValueError("a section of more bytes than there are")
+    # page by page from the disk a mapping is slow
+    bytes_.source.warm = warm and tf_is_resident(&bytes_.source, start, stored)
     with nogil:
         outcome = tf_read_section(&bytes_.source, &conversion.c, &section, <void *>address, threads)
     _check(outcome, "read the image")

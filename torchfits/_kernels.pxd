@@ -41,6 +41,11 @@ cdef extern from "_native/reader.h" nogil:
         const uint8_t *bytes
         int64_t size
         int mapped
+        int warm
+    enum:
+        TF_WARM_LEAST
+        TF_WARM_MOST
+    int tf_is_resident(const tf_source *source, int64_t offset, int64_t length)
     ctypedef enum tf_trouble:
         TF_DONE
         TF_SYSTEM
@@ -53,6 +58,8 @@ cdef extern from "_native/reader.h" nogil:
     int tf_pread(int fd, void *to, size_t n, int64_t offset, tf_outcome *outcome)
 
 cdef extern from "_native/section.h" nogil:
+    enum:
+        TF_SECTION_AXES
     ctypedef struct tf_section:
         pass
     void tf_section_begin(tf_section *section, int64_t start, int64_t width)
@@ -390,9 +397,14 @@ cdef extern from "_native/tile_writer.h" nogil:
     void tf_put_rows(const tf_encoded_image *encoded, int wide, uint8_t *rows)
 
 cdef extern from "_native/files.h" nogil:
+    enum:
+        TF_FIRST_READ
     ctypedef struct tf_head:
         int fd
+        uint8_t *bytes
+        size_t have
     tf_head TF_NO_HEAD
+    int tf_head_fetch(tf_head *head, int64_t start, size_t ask)
     ctypedef enum tf_place:
         TF_AT_HDU
         TF_AT_ODD

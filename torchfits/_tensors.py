@@ -81,7 +81,8 @@ def allocate(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
     if size >= 2**63:
         raise FitsUnsupported(f"an array of shape {tuple(shape)} is beyond the address space")
     if size >= _direct.BLOCK_FROM:
-        return torch.frombuffer(_direct.Block(size), dtype=dtype).view(tuple(shape))
+        # a view would take twice as long to make
+        return torch.frombuffer(_direct.Block(size), dtype=dtype).resize_(tuple(shape))
     try:
         return torch.empty(tuple(shape), dtype=dtype, device="cpu")
     except RuntimeError as error:

@@ -48,7 +48,7 @@ from torchfits.errors import (
 from torchfits.hdulist import HDUList, Key, open
 from torchfits.header import Card
 from torchfits.image import ImageHDU
-from torchfits.layout import Column, ImageLayout, Section, axes_of, resolve_section
+from torchfits.layout import Column, ImageLayout, Section, resolve_section
 from torchfits.source import Path, file_path
 from torchfits.table import TableHDU, check_options
 
@@ -162,7 +162,8 @@ class _Batch:
                     found = self._find(file)
                     ranges, shape = resolve_section(self.section, found.shape)
                     if 0 not in shape:
-                        found._check_bytes(ranges)
+                        found._check_bytes()
+                        found._reader(ranges)
                     return found._image(), found.dtype, ranges, shape
             except FitsError as error:
                 error.locate(path=name)
@@ -219,7 +220,7 @@ class _Batch:
             image.shape,
             Conversion(image.bitpix, image.scale, image.zero, image.blank, CODES[stack.dtype]),
             self.only is None,
-            axes_of(self.ranges, image),
+            self.ranges,
             *address(stack),
             threads(),
         )

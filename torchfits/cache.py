@@ -35,14 +35,15 @@ class CacheInfo(NamedTuple):
 class OpenFile:
     """One file: its bytes, its HDUs as far as they were looked for, its cfitsio handle.
 
-    Shared by every HDUList of the same file in this process; closed with the last of its users.
+    Shared by every HDUList of the same file in this process; closed with the last of its users, of which
+    there is one from the start. `path` is as `file_path` gives it.
     """
 
-    def __init__(self, path: Path):
-        self.path = file_path(path)
-        self.absolute = _absolute(self.path)
-        self.source = open_source(self.path)
-        self.users = 0
+    def __init__(self, path: str | bytes):
+        self.path = path
+        self.absolute = _absolute(path)
+        self.source = open_source(path)
+        self.users = 1
         self.cached = False
         # a compressed file has no index: each header is parsed
         self._index = HduIndex(self.source.file if isinstance(self.source, FileSource) else None)
@@ -214,11 +215,6 @@ class OpenFile:
         if self._closed:
             raise FitsIOError("the file is closed", path=self.path)
 
-    def acquire(self) -> OpenFile:
-        with _lock:
-            self.users += 1
-        return self
-
     def release(self) -> None:
         with _lock:
             self.users -= 1
@@ -277,15 +273,15 @@ def _absolute(path: str | bytes) -> str | bytes:
 
 
 def open_file(path: Path, cache: bool) -> OpenFile:
-    """The OpenFile of `path`, acquired for the caller, who must release it.
+    """The OpenFile of `path`, of which the caller is a user and must release it.
 
     With `cache`, the one already open where path, device, inode, size and mtime (ns) are the same.
     Compressed files hold their inflated bytes and are not kept.
     """
     global _hits, _misses
-    if not cache:
-        return OpenFile(path).acquire()
     path = file_path(path)
+    if not cache:
+        return OpenFile(path)
     where, now = _absolute(path), identity(path)
     with _lock:
         file = _open.get(where)
@@ -295,7 +291,7 @@ def open_file(path: Path, cache: bool) -> OpenFile:
             file.users += 1
             return file
         _misses += 1
-    file = OpenFile(path).acquire()
+    file = OpenFile(path)
     if not isinstance(file.source, InflatedSource):
         with _lock:
             unused = _evict([where]) if where in _open else []

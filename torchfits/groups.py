@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from torchfits._direct import Conversion, read_section
 from torchfits._tensors import CODES, address, allocate, threads
 from torchfits.errors import FitsError
 from torchfits.image import ImageHDU
-from torchfits.layout import Parameter, axes_of, group_parameters
+from torchfits.layout import Parameter, group_parameters
 
 
 class GroupsHDU(ImageHDU):
@@ -43,9 +45,9 @@ class GroupsHDU(ImageHDU):
         """
         try:
             file, image, hdu = self._parent._opened(), self._image(), self._hdu
-            self._check_bytes(None)
-            groups, width = image.shape[0], abs(image.bitpix) // 8
-            axes = axes_of([range(length) for length in image.shape], image)[:1]
+            self._check_bytes()
+            groups = image.shape[0]
+            numbers = image.parameters + math.prod(image.shape[1:])
             values: dict[str, torch.Tensor] = {}
             for i, parameter in enumerate(self._parameters()):
                 tensor = allocate((groups,), torch.float64)
@@ -56,11 +58,14 @@ class GroupsHDU(ImageHDU):
                     read_section(
                         file.where(hdu),
                         conversion,
-                        hdu.data_start + i * width,
-                        axes,
+                        hdu.data_start,
+                        (groups, numbers),
+                        0,
+                        [range(groups), range(i, i + 1)],
                         *address(tensor),
                         threads(),
                         self._parent._mmap,
+                        False,
                     )
                 known = values.get(parameter.name)
                 values[parameter.name] = tensor if known is None else known.add_(tensor)

@@ -21,7 +21,7 @@ class HDU:
     def __init__(self, parent: HDUList, hdu: Hdu):
         self._parent = parent
         self._hdu = hdu
-        self._known_layout: ImageLayout | TileLayout | TableLayout | None = None
+        self._known_layout: ImageLayout | TileLayout | TableLayout | None = hdu.image
 
     @property
     def index(self) -> int:

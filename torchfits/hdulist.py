@@ -46,8 +46,8 @@ def open(
         engine: 'auto' takes the fastest engine that serves an HDU: our own, 'direct', for all but a few odd
             compressed images, which only cfitsio reads. 'cfitsio' takes the reference for all; with 'direct'
             no code of cfitsio sees the file, and what only cfitsio can read is FitsUnsupported.
-        mmap: Let windows of wide images be read from a mapping of the file, where it lies on a local disk.
-            Whole images never are.
+        mmap: Let windows of wide images, and small images that are read again, come from a mapping of the
+            file, where it lies on a local disk. Large images never do.
         raw_compressed: Show what is tile-compressed as the table that it is stored as: HDUs of compressed
             images and tables are TableHDUs of streams of bytes, with the headers that stand in the file.
 
@@ -83,6 +83,8 @@ class HDUList:
     (EXTNAME, EXTVER); a name alone gives the first that bears it. May be used from many threads, after
     a fork, and pickled (the other side opens the path again).
     """
+
+    _closed = True  # where opening failed
 
     def __init__(
         self, file: OpenFile, *, cache: bool, engine: Engine, mmap: bool, raw_compressed: bool = False
@@ -187,7 +189,7 @@ class HDUList:
         self.close()
 
     def __del__(self) -> None:
-        if hasattr(self, "_closed"):
+        if not self._closed:
             self.close()
 
     def __reduce__(self) -> tuple:

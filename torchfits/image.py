@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property, partial
 from typing import Any, Literal, cast
 
@@ -43,10 +43,12 @@ from torchfits.compression import Compression, Quantize
 from torchfits.errors import FitsError, FitsFormatError, FitsUnsupported
 from torchfits.hdu import HDU
 from torchfits.header import Header
-from torchfits.layout import ImageLayout, Section, TileLayout, axes_of, resolve_section, split_ranges
+from torchfits.layout import ImageLayout, Section, TileLayout, resolve_section, split_ranges
 from torchfits.tiles import tiling_of
 from torchfits.wcs import WCS
 
+# a range per axis, None for all of the image
+Ranges = list[range] | None
 # a window so many pixels away is not in an image
 _FAR = 1 << 60
 
@@ -179,19 +181,20 @@ class ImageHDU(HDU):
         target = target_of(out, device)
         try:
             image = self._image()
-            ranges, shape = resolve_section(section, image.shape)
+            ranges, shape = (None, image.shape) if section is None else resolve_section(section, image.shape)
             wanted = self._wanted(dtype, out, raw)
             if out is not None:
                 check_out(out, shape, wanted)
             if 0 in shape:
                 return allocate(shape, wanted).to(target) if out is None else out
-            self._check_bytes(ranges)
+            self._check_bytes()
+            read = self._reader(ranges)
 
             def parts(most: int) -> Iterator[tuple[int, Read]]:
-                for part in split_ranges(ranges, most):
-                    yield math.prod(map(len, part)), partial(self._read_section, part, raw)
+                for part in split_ranges(_ranges_of(image, ranges), most):
+                    yield math.prod(map(len, part)), partial(read, part, raw)
 
-            return deliver(shape, wanted, partial(self._read_section, ranges, raw), parts, target, out)
+            return deliver(shape, wanted, partial(read, ranges, raw), parts, target, out)
         except FitsError as error:
             error.locate(path=self._parent.path, hdu=self.index)
             raise
@@ -287,7 +290,7 @@ class ImageHDU(HDU):
                 check_out(out, shape, wanted)
             if 0 in shape:
                 return allocate(shape, wanted).to(target) if out is None else out
-            self._check_bytes(None)
+            self._check_bytes()
             outside = element_bytes(fill, element_of(wanted))
             pixels = math.prod(shape[1:])
             # the planes of groups do not follow each other
@@ -347,27 +350,36 @@ class ImageHDU(HDU):
         """The dtype asked for, by `dtype`, by `out`, or not at all."""
         natural = self._dtype(raw)
         wanted = check_dtype(dtype) or (out.dtype if out is not None else natural)
-        nulls = not raw and self._image().blank is not None and natural not in OTHER_SIGN.values()
+        nulls = self._image().blank is not None and not raw and natural not in OTHER_SIGN.values()
         if nulls and not wanted.is_floating_point and not wanted.is_complex:
             raise FitsFormatError(f"null pixels cannot be {wanted}; read a float dtype, or raw=True")
         return wanted
 
-    def _check_bytes(self, ranges: list[range] | None) -> None:
+    def _check_bytes(self) -> None:
         """Nothing is allocated on a header's word: the bytes must be there and hold the pixels."""
-        file, tiles, engine = self._parent._opened(), self._tiles(), self.engine
-        file.check_data(self._hdu)
-        if engine == "direct" and tiles is not None and tiles.odd:
-            raise FitsUnsupported(f"our own codecs read no {tiles.odd}; use engine='auto'")
-        if engine == "cfitsio" and self._hdu.kind == "groups":
-            raise FitsUnsupported("cfitsio reads no random groups here; use engine='auto'")
+        self._parent._opened().check_data(self._hdu)
+        tiles = self._tiles()
         if tiles is not None:
+            if tiles.odd and self.engine == "direct":
+                raise FitsUnsupported(f"our own codecs read no {tiles.odd}; use engine='auto'")
             compression.check_size(tiles)
-        if tiles is not None and ranges is not None and engine == "cfitsio":
-            if len(ranges) > MAX_COMPRESSED_AXES:
+        elif self._hdu.kind == "groups" and self.engine == "cfitsio":
+            raise FitsUnsupported("cfitsio reads no random groups here; use engine='auto'")
+
+    def _reader(self, ranges: Ranges) -> Callable[[Ranges, bool, torch.Tensor], None]:
+        """What reads this section, raw or not, into a tensor."""
+        if self.engine == "direct":
+            return self._read_tiles if self._hdu.compressed else self._read_plain
+        tiles = self._tiles()
+        if tiles is not None:
+            section = _ranges_of(tiles.image, ranges)
+            if len(section) > MAX_COMPRESSED_AXES:
                 raise FitsUnsupported(
-                    f"cfitsio reads no compressed image of {len(ranges)} axes; use engine='auto'"
+                    f"cfitsio reads no compressed image of {len(section)} axes; use engine='auto'"
                 )
-            compression.check_streams(file.source, self._hdu, tiles, ranges)
+            # no stream shall lead cfitsio astray
+            compression.check_streams(self._parent._opened().source, self._hdu, tiles, section)
+        return self._read_by_cfitsio
 
     # -- the direct engine
 
@@ -377,30 +389,34 @@ class ImageHDU(HDU):
             return Conversion(image.bitpix, 1, 0, None, CODES[to])
         return Conversion(image.bitpix, image.scale, image.zero, image.blank, CODES[to])
 
-    def _read_section(self, ranges: list[range], raw: bool, tensor: torch.Tensor) -> None:
-        if self.engine == "cfitsio":
-            self._read_by_cfitsio(ranges, raw, tensor)
-            return
-        image, hdu, parent, tiles = self._image(), self._hdu, self._parent, self._tiles()
-        if tiles is not None:
-            whole = [range(length) for length in image.shape]
-            read_tiled_section(
-                parent._opened().where(hdu),
-                tiling_of(hdu, tiles, CODES[tensor.dtype], raw),
-                ranges,
-                *address(tensor),
-                None if ranges == whole else self._keep(tensor.dtype, raw),
-                threads(),
-            )
-            return
+    def _read_plain(self, ranges: Ranges, raw: bool, tensor: torch.Tensor) -> None:
+        image, hdu, parent = self._image(), self._hdu, self._parent
+        # each group has its parameters before its pixels
+        before = image.parameters * abs(image.bitpix) // 8
+        again, hdu.was_read = hdu.was_read and ranges is None, ranges is None
         read_section(
             parent._opened().where(hdu),
             self._conversion(tensor.dtype, raw),
-            hdu.data_start + image.parameters * abs(image.bitpix) // 8,
-            axes_of(ranges, image),
+            hdu.data_start + before,
+            image.shape,
+            before,
+            ranges,
             *address(tensor),
             threads(),
             parent._mmap,
+            again,
+        )
+
+    def _read_tiles(self, ranges: Ranges, raw: bool, tensor: torch.Tensor) -> None:
+        hdu, tiles = self._hdu, cast(TileLayout, self._tiles())
+        whole, section = _ranges_of(tiles.image, None), _ranges_of(tiles.image, ranges)
+        read_tiled_section(
+            self._parent._opened().where(hdu),
+            tiling_of(hdu, tiles, CODES[tensor.dtype], raw),
+            section,
+            *address(tensor),
+            None if section == whole else self._keep(tensor.dtype, raw),
+            threads(),
         )
 
     def _keep(self, dtype: torch.dtype, raw: bool) -> tuple[TileCache, object, int]:
@@ -451,29 +467,30 @@ class ImageHDU(HDU):
                 target[...] = torch.frombuffer(bytearray(outside), dtype=tensor.dtype)
             if all(len(axis) for axis in inside):
                 ranges = [range(length) for length in shape[:-2]] + inside
-                self._check_bytes(ranges)
+                read = self._reader(ranges)
                 part = allocate([len(axis) for axis in ranges], tensor.dtype)
-                self._read_section(ranges, False, part)
+                read(ranges, False, part)
                 (top, left), (rows, columns) = corner, inside
                 target[
                     ..., rows.start - top : rows.stop - top, columns.start - left : columns.stop - left
                 ] = part
 
-    def _read_by_cfitsio(self, ranges: list[range], raw: bool, tensor: torch.Tensor) -> None:
+    def _read_by_cfitsio(self, ranges: Ranges, raw: bool, tensor: torch.Tensor) -> None:
         image, natural = self._image(), self._dtype(raw)
+        section = _ranges_of(image, ranges)
         # scaled values are rounded once, to what is asked for
         scaled = not raw and natural not in OTHER_SIGN.values() and natural != STORED[image.bitpix]
         scaled = scaled or (not raw and image.bitpix < 0 and (image.scale, image.zero) != (1, 0))
         tiles = self._tiles()
         quantized = tiles is not None and tiles.quantized
         if tensor.dtype == natural:
-            self._read_natural(ranges, raw, tensor)
+            self._read_natural(section, raw, tensor)
         else:
             middle = torch.float64 if scaled and not quantized else natural
             if middle == torch.float64 and tensor.dtype in (torch.float16, torch.bfloat16):
                 middle = torch.float32
-            values = allocate([len(axis) for axis in ranges], middle)
-            self._read_natural(ranges, raw, values)
+            values = allocate([len(axis) for axis in section], middle)
+            self._read_natural(section, raw, values)
             cast_into(tensor, values)
 
     def _read_natural(self, ranges: list[range], raw: bool, tensor: torch.Tensor) -> None:
@@ -582,6 +599,10 @@ def _windows(positions: Any, size: Any, anchor: str) -> tuple[torch.Tensor, tupl
     if anchor == "center":
         corners = corners - torch.tensor([rows // 2, columns // 2], device="cpu")
     return corners.contiguous(), (rows, columns)
+
+
+def _ranges_of(image: ImageLayout, ranges: Ranges) -> list[range]:
+    return [range(length) for length in image.shape] if ranges is None else ranges
 
 
 def _no_fill(dtype: torch.dtype) -> FitsFormatError:

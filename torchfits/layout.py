@@ -62,6 +62,7 @@ class Hdu:
     orderly: bool  # the mandatory keywords stand in their order, as cfitsio demands of a primary HDU
     source: Source
     image: ImageLayout | None = None  # of an ordinary image
+    was_read: bool = False  # all of the image, in one call
     as_stored: bool = False  # a table is to be taken for one, whatever it stands for
     _header: Header | None = None
 
@@ -789,20 +790,6 @@ def _slice_range(item: slice, length: int) -> range:
     if parts[2] is not None:
         parts[2] = min(parts[2], max(length, 1))
     return range(*slice(*parts).indices(length))
-
-
-def axes_of(ranges: list[range], image: ImageLayout) -> list[tuple[int, int, int, int]]:
-    """A section as C takes it: (first, count, step, pitch in bytes) of each axis."""
-    pitch = abs(image.bitpix) // 8
-    before, axes = image.parameters * pitch, []
-    for axis, length in zip(reversed(ranges), reversed(image.shape), strict=True):
-        axes.append((axis.start, len(axis), axis.step, pitch))
-        pitch *= length
-    if before:  # each group has its parameters before its pixels
-        first, count, step, pitch = axes[-1]
-        axes[-1] = first, count, step, pitch + before
-    axes.reverse()
-    return axes
 
 
 def split_ranges(ranges: list[range], most: int) -> Iterator[list[range]]:

@@ -31,10 +31,11 @@ def file_path(path: Path) -> str | bytes:
         raise TypeError(f"path must be str, bytes or os.PathLike, not {type(path).__name__}") from None
     if (b"\0" if isinstance(name, bytes) else "\0") in name:
         raise FitsIOError("a file name cannot hold a NUL byte", path=name)
-    try:
-        os.fsencode(name)
-    except UnicodeEncodeError as error:
-        raise FitsIOError(f"not a file name: {error}", path=ascii(name)) from None
+    if isinstance(name, str) and not name.isascii():
+        try:
+            os.fsencode(name)
+        except UnicodeEncodeError as error:
+            raise FitsIOError(f"not a file name: {error}", path=ascii(name)) from None
     return name
 
 
@@ -52,13 +53,10 @@ class FileSource:
 
     damage: str | None = None  # a plain file ends where it ends
 
-    def __init__(self, path: str | bytes):
+    def __init__(self, path: str | bytes, file: File):
         self.path = path
-        try:
-            self._file: File | None = File(os.fsencode(path))
-        except OSError as error:
-            raise os_error(error, "cannot open", path) from error
-        self.size = self._file.size
+        self._file: File | None = file
+        self.size = file.size
 
     @property
     def identity(self) -> Identity:
@@ -266,11 +264,14 @@ def open_source(path: str | bytes) -> Source:
         FitsFormatError: The file is empty.
         FitsUnsupported: A compression that is not read.
     """
-    file = FileSource(path)
     try:
-        magic = file.file.magic
-        if magic == b"SIMP":
-            return file
+        opened = File(os.fsencode(path))
+    except OSError as error:
+        raise os_error(error, "cannot open", path) from error
+    file, magic = FileSource(path, opened), opened.magic
+    if magic == b"SIMP":
+        return file
+    try:
         if not magic:
             raise FitsFormatError("the file is empty", path=file.path, offset=0)
         if magic[:2] == b"\x1f\x8b":

@@ -272,14 +272,18 @@ static void check_everything(input *in, job *j)
     CHECK(mmap(mapping.start, (size_t)j->size, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0) == mapping.start);
     CHECK(tf_guard_install() == 0);
     const tf_source sources[] = {
-        {fd, NULL, j->size, 0}, {fd, mapping.start, j->size, 1}, {-1, image, j->size, 0}};
+        {fd, NULL, j->size, 0, 0},
+        {fd, mapping.start, j->size, 1, 0},
+        {fd, mapping.start, j->size, 1, 1},
+        {-1, image, j->size, 0, 0},
+    };
 
     const int variants = tf_variant_name(1) ? 2 : 1, only = (int)(scramble((uint64_t)j->size) % 2);
     for (int i = 0; i < variants; i++) {
         if (j->most == LARGE && variants == 2 && i != only)
             continue;
         CHECK(tf_use_variant(tf_variant_name(i)) == 0);
-        for (int k = 0; k < 3; k++)
+        for (int k = 0; k < 4; k++)
             check_source(j, &sources[k], &to);
     }
 
@@ -293,7 +297,7 @@ static void check_everything(input *in, job *j)
                                      : (int64_t)(scramble((uint64_t)(j->size + cut)) % (uint64_t)j->size);
     CHECK(ftruncate(fd, there) == 0);
     CHECK(tf_change_of(fd, &identity) == TF_CHANGED);
-    for (int k = 0; k < 2; k++) {
+    for (int k = 0; k < 3; k++) {
         check_cut(j, &sources[k], &to, there, 1);
         check_cut(j, &sources[k], &to, there, 3);
     }

@@ -761,7 +761,8 @@ static void check_everything(input *in, job *j, int is_large)
     if (j->size > 0)
         CHECK(mmap(mapping.start, (size_t)j->size, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0) == mapping.start);
     CHECK(tf_guard_install() == 0);
-    const tf_source sources[] = {{fd, NULL, j->size, 0}, {fd, mapping.start, j->size, 1}, {-1, bytes, j->size, 0}};
+    const tf_source sources[] = {
+        {fd, NULL, j->size, 0, 0}, {fd, mapping.start, j->size, 1, 0}, {-1, bytes, j->size, 0, 0}};
 
     const int variants = tf_variant_name(1) ? 2 : 1, only = (int)(scramble((uint64_t)j->size) % 2);
     for (int i = 0; i < variants; i++) {

@@ -6,8 +6,6 @@
 #include <string.h>
 #include <unistd.h>
 
-/* most headers, and what an empty primary HDU stands before */
-#define FIRST_READ ((size_t)2 * TF_BLOCK)
 /* small files are read whole at once */
 #define WHOLE_FILE ((size_t)16384)
 /* a longer header is left to others */
@@ -15,8 +13,7 @@
 /* fewer files are not worth a thread */
 #define FILES_PER_THREAD 8
 
-/* Makes bytes [start, start + ask) be in `head`, as far as the file has them. 0, or -1 with errno. */
-static int fetch(tf_head *head, int64_t start, size_t ask)
+int tf_head_fetch(tf_head *head, int64_t start, size_t ask)
 {
     if (ask > head->capacity) {
         uint8_t *more = realloc(head->bytes, ask);
@@ -70,7 +67,7 @@ tf_place tf_scan_at(tf_head *head, int64_t start, int primary, size_t ask, tf_he
         }
         if (have >= ask)
             ask = 4 * have;
-        if (fetch(head, start, ask) != 0) {
+        if (tf_head_fetch(head, start, ask) != 0) {
             head->at = -1; /* nothing is known: no end either */
             return TF_AT_TROUBLE;
         }
@@ -99,7 +96,7 @@ static int64_t go_to(tf_head *head, const char *path, const tf_which *which, siz
     head->fd = tf_open(path);
     if (head->fd < 0 || tf_identify(head->fd, &head->identity, &kind) != 0 || kind != TF_REGULAR)
         return -1;
-    for (int64_t i = 0; tf_scan_at(head, start, i == 0, i == 0 ? ask : FIRST_READ, header) == TF_AT_HDU; i++) {
+    for (int64_t i = 0; tf_scan_at(head, start, i == 0, i == 0 ? ask : TF_FIRST_READ, header) == TF_AT_HDU; i++) {
         if (which->index >= 0 ? i == which->index : tf_is_named(header, which))
             return start;
         start += header->header_bytes + (header->data_bytes + TF_BLOCK - 1) / TF_BLOCK * TF_BLOCK;
@@ -160,13 +157,13 @@ static int read_one(tf_head *head, tf_reader *reader, const files_job *job, int6
     section.start += start + header.header_bytes;
     const int64_t width = (int64_t)tf_width(conversion.stored), end = tf_section_end(&section, width);
     const int64_t total = start + header.header_bytes + header.data_bytes;
-    tf_source source = {head->fd, NULL, total, 0};
+    tf_source source = {head->fd, NULL, total, 0, 0};
     uint8_t *to = stack->to + i * tf_section_pixels(&section) * (int64_t)tf_width(conversion.wanted);
 
-    *ask = total <= (int64_t)WHOLE_FILE && total > (int64_t)FIRST_READ ? (size_t)total : FIRST_READ;
+    *ask = total <= (int64_t)WHOLE_FILE && total > (int64_t)TF_FIRST_READ ? (size_t)total : TF_FIRST_READ;
     if (section.start >= head->at && end <= head->at + (int64_t)head->have) {
         /* the pixels came with the header */
-        source = (tf_source){-1, head->bytes, (int64_t)head->have, 0};
+        source = (tf_source){-1, head->bytes, (int64_t)head->have, 0, 0};
         section.start -= head->at;
     }
     if (end < total && total > head->at + (int64_t)head->have) {
@@ -188,7 +185,7 @@ static void stack_files(void *argument)
     files_job *job = argument;
     tf_head head = TF_NO_HEAD;
     tf_reader *reader = malloc(sizeof *reader);
-    size_t ask = FIRST_READ;
+    size_t ask = TF_FIRST_READ;
     if (reader) {
         int64_t i;
         tf_reader_begin(reader, NULL, NULL);
@@ -209,7 +206,7 @@ static int is_continued(const uint8_t *card, const uint8_t *end)
 static int read_cards_of_one(tf_head *head, const files_job *job, int64_t i)
 {
     tf_header header;
-    const int64_t start = go_to(head, job->files->paths[i], &job->files->which, FIRST_READ, &header);
+    const int64_t start = go_to(head, job->files->paths[i], &job->files->which, TF_FIRST_READ, &header);
     if (start < 0 || header.compressed)
         return -1;
     const uint8_t *bytes = tf_head_bytes(head, start);
@@ -284,7 +281,7 @@ static int gather_one(tf_head *head, uint8_t *row, const files_job *job, int64_t
     const tf_gathering *g = job->gathering;
     tf_header header;
     tf_outcome outcome;
-    const int64_t start = go_to(head, job->files->paths[i], &job->files->which, FIRST_READ, &header);
+    const int64_t start = go_to(head, job->files->paths[i], &job->files->which, TF_FIRST_READ, &header);
     if (start < 0 || header.kind != TF_HDU_BINTABLE || header.bitpix != 8 || header.naxis != 2 ||
         header.gcount != 1 || header.axes[0] != g->row_bytes ||
         !is_same_table(g->header, g->header_bytes, tf_head_bytes(head, start), (size_t)header.header_bytes))

@@ -25,6 +25,11 @@ typedef enum {
     TF_AT_TROUBLE, /* the system refused: errno */
 } tf_place;
 
+/* what is read at first: most headers, and what an empty primary HDU stands before */
+#define TF_FIRST_READ ((size_t)2 * TF_BLOCK)
+
+/* Makes bytes [start, start + ask) be in `head`, as far as the file has them. 0, or -1 with errno. */
+int tf_head_fetch(tf_head *head, int64_t start, size_t ask);
 /* Scans the header at `start`; `ask` bytes are read at first, where they are not there yet. */
 tf_place tf_scan_at(tf_head *head, int64_t start, int primary, size_t ask, tf_header *header);
 /* The bytes of the header that was scanned last, good until the next scan. */

@@ -101,7 +101,7 @@ int tf_read_span(tf_reader *r, void *to, int64_t offset, int64_t stride, int64_t
 
     if (count <= 0)
         return 0;
-    if (source->fd >= 0 && stride == width && count >= LONG_RUN / width && tf_is_swap(r->conversion))
+    if (source->fd >= 0 && !source->warm && stride == width && count >= LONG_RUN / width && tf_is_swap(r->conversion))
         return tf_read_waiting(r) != 0 ? -1 : read_in_place(r, out, offset, count * width);
     if (source->bytes) {
         tf_convert(r->conversion, out, source->bytes + offset, (size_t)stride, (size_t)count);
@@ -190,17 +190,36 @@ static int64_t page_size(void)
     return (int64_t)sysconf(_SC_PAGESIZE);
 }
 
+/* The lowest bit of a byte a page; 0, or -1 where the system does not tell. */
+static int residence(const uint8_t *start, size_t length, unsigned char *pages)
+{
+#if defined(__APPLE__)
+    return mincore((void *)start, length, (char *)pages);
+#else
+    return mincore((void *)start, length, pages);
+#endif
+}
+
 int tf_is_cold(const tf_source *source, int64_t offset)
 {
     const int64_t page = page_size();
     unsigned char resident = 1;
-    if (!source->mapped)
+    return source->mapped && residence(source->bytes + offset / page * page, (size_t)page, &resident) == 0 &&
+           !(resident & 1);
+}
+
+int tf_is_resident(const tf_source *source, int64_t offset, int64_t length)
+{
+    const int64_t page = page_size(), first = offset / page * page;
+    const int64_t count = (offset + length - first + page - 1) / page;
+    unsigned char pages[TF_WARM_MOST / 4096 + 2];
+    if (!source->mapped || count > (int64_t)sizeof pages ||
+        residence(source->bytes + first, (size_t)(offset + length - first), pages) != 0)
         return 0;
-#if defined(__APPLE__)
-    return mincore((void *)(source->bytes + offset / page * page), (size_t)page, (char *)&resident) == 0 && !(resident & 1);
-#else
-    return mincore((void *)(source->bytes + offset / page * page), (size_t)page, &resident) == 0 && !(resident & 1);
-#endif
+    for (int64_t i = 0; i < count; i++)
+        if (!(pages[i] & 1))
+            return 0;
+    return 1;
 }
 
 void tf_announce(const tf_source *source, int64_t offset, int64_t length)

@@ -13,6 +13,7 @@ typedef struct {
     const uint8_t *bytes; /* memory, a mapping, or NULL */
     int64_t size;         /* how many there are; nothing beyond is asked for */
     int mapped;           /* `bytes` is a mapping, whose file may shrink */
+    int warm;             /* what is wanted was in the mapping before: nothing is faster than to take it from there */
 } tf_source;
 
 typedef enum {
@@ -34,6 +35,11 @@ int tf_pread(int fd, void *to, size_t n, int64_t offset, tf_outcome *outcome);
 /* Bytes that one pread takes at most, and bytes between two spans that are rather read than skipped. */
 #define TF_BUFFER (1 << 19)
 #define TF_GAP 4096
+
+/* Bytes of a range that is better taken from a warm mapping: fewer are not worth its guard, more would be too much of
+ * the files in the address space. */
+#define TF_WARM_LEAST ((int64_t)1 << 16)
+#define TF_WARM_MOST ((int64_t)1 << 21)
 
 /* Bytes of a job that is worth a second thread. */
 #define TF_SMALL_JOB ((int64_t)1 << 20)
@@ -70,6 +76,8 @@ tf_outcome tf_read_pieces(const tf_source *source, const tf_conversion *conversi
 
 /* Of a mapping: whether the page at `offset` has yet to come from the disk; ask for a range before it is touched. */
 int tf_is_cold(const tf_source *source, int64_t offset);
+/* Whether all of a range of at most TF_WARM_MOST bytes is in memory. */
+int tf_is_resident(const tf_source *source, int64_t offset, int64_t length);
 void tf_announce(const tf_source *source, int64_t offset, int64_t length);
 
 #endif
