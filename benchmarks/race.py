@@ -3,7 +3,7 @@
 Every library has a warm process of its own; only one works at a time, and in every round each has a turn,
 another one first. Results are compared with astropy's, bit for bit, before anything is timed. Where a library
 documents several ways to do a thing, the fastest that reads right is timed; what is short is done again and
-again for 20 ms, and each time counts. What is needed to end in a torch
+again for 0.1 s, and each time counts. What is needed to end in a torch
 tensor, such as the change of byte order, is part of the time. The files are written by astropy and are in the
 page cache.
 

@@ -10,6 +10,7 @@ import threading
 
 import numpy as np
 import pytest
+import torch
 from astropy.io import fits
 
 import torchfits
@@ -48,6 +49,33 @@ def test_hits_and_misses(tmp_path):
     torchfits.cache_clear()
     info = torchfits.cache_info()
     assert (info.hits, info.misses, info.currsize) == (0, 0, 0)
+
+
+def test_read_keeps_the_file_or_not(tmp_path):
+    """What `read` has a shorter way for, and what it has not, and what it cannot read."""
+    path = make(tmp_path / "a.fits", 1)
+    packed = tmp_path / "b.fits"
+    fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(np.full((9, 9), 1, "i2"))]).writeto(packed)
+    cut = tmp_path / "cut.fits"
+    cut.write_bytes(path.read_bytes()[:2881])
+    before = open_descriptors()
+    for name, options in ((path, {}), (path, {"dtype": torch.float32}), (packed, {}), (packed, {"hdu": 1})):
+        assert int(torchfits.read(name, cache=False, **options).flatten()[0]) == 1
+    for bad in ({"hdu": 3}, {"hdu": -3}, {"hdu": "NONE"}):
+        with pytest.raises(torchfits.HduMissing) as caught:
+            torchfits.read(path, cache=False, **bad)
+        assert (caught.value.path, caught.value.hdu) == (str(path), bad["hdu"])
+    for engine in ("auto", "direct", "cfitsio"):
+        with pytest.raises(torchfits.FitsFormatError, match="cut short") as caught:
+            torchfits.read(cut, cache=False, engine=engine)
+        assert (caught.value.path, caught.value.hdu) == (str(cut), 0)
+    with pytest.raises(torchfits.FitsUnsupported, match="engine"):
+        torchfits.read(path, cache=False, engine="fast")
+    assert torchfits.cache_info().currsize == 0
+    assert open_descriptors() == before
+    assert [int(torchfits.read(path)[0]) for _ in range(3)] == [1, 1, 1]
+    info = torchfits.cache_info()
+    assert (info.hits, info.misses, info.currsize) == (2, 1, 1)
 
 
 def test_the_layout_is_kept_with_the_file(tmp_path):

@@ -215,7 +215,20 @@ class OpenFile:
         if self._closed:
             raise FitsIOError("the file is closed", path=self.path)
 
+    def acquire(self) -> OpenFile:
+        """One more user."""
+        with _lock:
+            self.users += 1
+        return self
+
+    def __enter__(self) -> OpenFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
     def release(self) -> None:
+        """One user less."""
         with _lock:
             self.users -= 1
             unused = self.users <= 0 and not self.cached

@@ -15,7 +15,7 @@ from torchfits.errors import FitsError, FitsIOError, FitsUnsupported, HduMissing
 from torchfits.groups import GroupsHDU
 from torchfits.hdu import HDU
 from torchfits.header import Header
-from torchfits.image import ImageHDU
+from torchfits.image import ImageHDU, read_plain
 from torchfits.layout import Hdu, Section
 from torchfits.source import Path
 from torchfits.table import TableHDU
@@ -68,12 +68,16 @@ def open(
         raise FitsUnsupported(
             f"mode {mode!r}: files are opened for reading ('r') and written by writeto", path=path
         )
-    if engine not in ("auto", "direct", "cfitsio"):
-        raise FitsUnsupported(f"engine {engine!r}: 'auto', 'direct' or 'cfitsio'", path=path)
+    _check_engine(engine, path)
     if raw_compressed and engine == "cfitsio":
         raise FitsUnsupported("cfitsio reads no streams of compressed images as such", path=path)
     file = open_file(path, cache)
     return HDUList(file, cache=cache, engine=engine, mmap=mmap, raw_compressed=raw_compressed)
+
+
+def _check_engine(engine: str, path: Path) -> None:
+    if engine not in ("auto", "direct", "cfitsio"):
+        raise FitsUnsupported(f"engine {engine!r}: 'auto', 'direct' or 'cfitsio'", path=path)
 
 
 class HDUList:
@@ -226,17 +230,18 @@ def read(
     dtype: torch.dtype | None = None,
     device: Device = "cpu",
     out: torch.Tensor | None = None,
+    cache: bool = True,
     engine: Engine = "auto",
     mmap: bool = True,
 ) -> torch.Tensor | dict[str, torch.Tensor]:
-    """Read one HDU of a file in one call.
+    """Read one HDU of a file in one call: the fastest way to read a small image.
 
     Args:
         path: The file.
         hdu: Index, EXTNAME or (EXTNAME, EXTVER); None for the first HDU that holds data.
         section: Of an image, as in `ImageHDU.read`; of a table, a slice of rows.
         dtype, device, out: As in `ImageHDU.read`; tables take only `device`.
-        engine, mmap: As in `open`.
+        cache, engine, mmap: As in `open`.
 
     Returns:
         The tensor of an image, or the dict of column tensors of a table.
@@ -249,20 +254,34 @@ def read(
         >>> torchfits.read('image.fits').shape
         torch.Size([3, 4])
     """
-    with open(path, engine=engine, mmap=mmap) as file:
-        if hdu is None:
-            found = next((each for each in file if each._hdu.data_size > 0), None)
-            if found is None:
-                raise HduMissing("no HDU holds data", path=file.path)
-        else:
-            found = file[hdu]
-        if isinstance(found, ImageHDU):
-            return found.read(section, device, dtype=dtype, out=out)
-        if isinstance(found, TableHDU):
-            if dtype is not None or out is not None:
-                raise FitsUnsupported("dtype= and out= are for images", path=file.path, hdu=found.index)
-            return found.read_table(rows=section, device=device)  # type: ignore[arg-type]  # checked there
-        raise FitsUnsupported("the HDU is neither image nor table", path=file.path, hdu=found.index)
+    _check_engine(engine, path)
+    with open_file(path, cache) as file:
+        key = _first_with_data(file) if hdu is None else hdu
+        as_it_is = section is None and dtype is None and out is None and device == "cpu"
+        if as_it_is and engine != "cfitsio" and type(key) is int and key >= 0:
+            # a small image is read in less time than an HDUList and its HDU are made
+            plain = file.find(key)
+            tensor = None if plain is None else read_plain(file, plain, mmap)
+            if tensor is not None:
+                return tensor
+        with HDUList(file.acquire(), cache=cache, engine=engine, mmap=mmap) as hdus:
+            found = hdus[key]
+            if isinstance(found, ImageHDU):
+                return found.read(section, device, dtype=dtype, out=out)
+            if isinstance(found, TableHDU):
+                if dtype is not None or out is not None:
+                    raise FitsUnsupported("dtype= and out= are for images", path=file.path, hdu=found.index)
+                return found.read_table(rows=section, device=device)  # type: ignore[arg-type]  # checked there
+            raise FitsUnsupported("the HDU is neither image nor table", path=file.path, hdu=found.index)
+
+
+def _first_with_data(file: OpenFile) -> int:
+    index = 0
+    while (hdu := file.find(index)) is not None:
+        if hdu.data_size > 0:
+            return index
+        index += 1
+    raise HduMissing("no HDU holds data", path=file.path)
 
 
 def read_header(path: Path, hdu: Key = 0) -> Header:

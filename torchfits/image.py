@@ -38,12 +38,12 @@ from torchfits._tensors import (
     threads,
     value_dtype,
 )
-from torchfits.cache import tile_cache_bytes
+from torchfits.cache import OpenFile, tile_cache_bytes
 from torchfits.compression import Compression, Quantize
 from torchfits.errors import FitsError, FitsFormatError, FitsUnsupported
 from torchfits.hdu import HDU
 from torchfits.header import Header
-from torchfits.layout import ImageLayout, Section, TileLayout, resolve_section, split_ranges
+from torchfits.layout import Hdu, ImageLayout, Section, TileLayout, resolve_section, split_ranges
 from torchfits.tiles import tiling_of
 from torchfits.wcs import WCS
 
@@ -390,22 +390,9 @@ class ImageHDU(HDU):
         return Conversion(image.bitpix, image.scale, image.zero, image.blank, CODES[to])
 
     def _read_plain(self, ranges: Ranges, raw: bool, tensor: torch.Tensor) -> None:
-        image, hdu, parent = self._image(), self._hdu, self._parent
-        # each group has its parameters before its pixels
-        before = image.parameters * abs(image.bitpix) // 8
-        again, hdu.was_read = hdu.was_read and ranges is None, ranges is None
-        read_section(
-            parent._opened().where(hdu),
-            self._conversion(tensor.dtype, raw),
-            hdu.data_start + before,
-            image.shape,
-            before,
-            ranges,
-            *address(tensor),
-            threads(),
-            parent._mmap,
-            again,
-        )
+        image, parent = self._image(), self._parent
+        conversion = self._conversion(tensor.dtype, raw)
+        _read_pixels(parent._opened(), self._hdu, image, conversion, ranges, tensor, parent._mmap)
 
     def _read_tiles(self, ranges: Ranges, raw: bool, tensor: torch.Tensor) -> None:
         hdu, tiles = self._hdu, cast(TileLayout, self._tiles())
@@ -521,6 +508,49 @@ class ImageHDU(HDU):
         if self._hdu.kind == "groups":
             kind = "GROUPS"
         return str(self.index), self.name, str(self.version), kind, *what
+
+
+def _read_pixels(
+    file: OpenFile,
+    hdu: Hdu,
+    image: ImageLayout,
+    conversion: Conversion,
+    ranges: Ranges,
+    tensor: torch.Tensor,
+    mmap: bool,
+) -> None:
+    # each group has its parameters before its pixels
+    before = image.parameters * abs(image.bitpix) // 8
+    again = hdu.was_read and ranges is None
+    read_section(
+        file.where(hdu),
+        conversion,
+        hdu.data_start + before,
+        image.shape,
+        before,
+        ranges,
+        *address(tensor),
+        threads(),
+        mmap,
+        again,
+    )
+    hdu.was_read = hdu.was_read or ranges is None
+
+
+def read_plain(file: OpenFile, hdu: Hdu, mmap: bool) -> torch.Tensor | None:
+    """All of an ordinary plain image, as `ImageHDU.read` gives it; None where it takes more than that."""
+    image = hdu.image
+    if image is None or 0 in image.shape:
+        return None
+    try:
+        file.check_data(hdu)
+        tensor = allocate(image.shape, value_dtype(image.bitpix, image.scale, image.zero, image.blank))
+        conversion = Conversion(image.bitpix, image.scale, image.zero, image.blank, CODES[tensor.dtype])
+        _read_pixels(file, hdu, image, conversion, None, tensor, mmap)
+    except FitsError as error:
+        error.locate(path=file.path, hdu=hdu.index)
+        raise
+    return tensor
 
 
 def cutouts_at(

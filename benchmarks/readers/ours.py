@@ -30,6 +30,10 @@ VERSION = f"torchfits {torchfits.versions()['torchfits']}, this checkout"
 KEPT = sys.argv[-1] == "kept"
 
 
+def read(path: str, *, hdu: int | str = 0) -> torch.Tensor:
+    return torchfits.read(path, hdu, cache=KEPT)
+
+
 def image(path: str, *, hdu: int | str = 0) -> torch.Tensor:
     with torchfits.open(path, cache=KEPT) as file:
         return file[hdu].read()
@@ -131,8 +135,8 @@ def alone(way: Callable, path: str) -> object:
 QUANTIZE = torchfits.Quantize(level=4, method="dither1", seed=1)
 
 WAYS = {
-    "image": [image],
-    "scaled": [image],
+    "image": [read, image],
+    "scaled": [read, image],
     "out": [out],
     "cutouts": [cutouts],
     "tile_cutouts": [tile_cutouts],
