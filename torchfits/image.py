@@ -178,6 +178,12 @@ class ImageHDU(HDU):
             tensor([[1., 2.],
                     [5., 6.]])
         """
+        parent = self._parent
+        as_it_is = section is None and dtype is None and out is None and device == "cpu" and not raw
+        if as_it_is and parent._engine != "cfitsio":
+            tensor = read_plain(parent._opened(), self._hdu, parent._mmap)
+            if tensor is not None:
+                return tensor
         target = target_of(out, device)
         try:
             image = self._image()
