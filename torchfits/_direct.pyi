@@ -53,6 +53,12 @@ def read_section(
     mmap: bool,
     again: bool,
 ) -> None: ...
+def read_images(
+    where: File | bytes,
+    images: list[tuple[Conversion, int, tuple[int, ...], int, int, int, bool]],
+    threads: int,
+    mmap: bool,
+) -> None: ...
 def read_cutouts(
     where: File | bytes,
     conversion: Conversion,

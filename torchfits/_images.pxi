@@ -75,6 +75,34 @@ cdef int _section(tf_section *section, int64_t start, int64_t width, tuple shape
     return 0
 
 
+cdef int _part(tf_part *part, Conversion conversion, int64_t start, tuple shape, int64_t gap, list ranges,
+               size_t address, size_t size) except -1:
+    cdef int64_t width = tf_width(conversion.c.stored)
+    part.conversion = conversion.c
+    part.to = <void *>address
+    _section(&part.section, start, width, shape, gap, ranges)
+    if tf_section_pixels(&part.section) * tf_width(conversion.c.wanted) != size:
+        raise ValueError("the section and the memory differ in size")
+    return 0
+
+
+cdef bint _may_be_warm(const tf_part *part, int64_t start):
+    """Whether a section that was read before is of the size of which a mapping is worth it."""
+    cdef int64_t stored = tf_section_end(&part.section, tf_width(part.conversion.stored)) - start
+    return TF_WARM_LEAST <= stored <= TF_WARM_MOST
+
+
+cdef int _locate(tf_part *part, const tf_source *source, int64_t start, bint warm) except -1:
+    """Give a section its source, which must have its bytes."""
+    cdef int64_t end = tf_section_end(&part.section, tf_width(part.conversion.stored))
+    if start < 0 or end > source.size:
+        raise ValueError("a section of more bytes than there are")
+    part.source = source[0]
+    # page by page from the disk a mapping is slow
+    part.source.warm = warm and tf_is_resident(source, start, end - start)
+    return 0
+
+
 def read_section(where, Conversion conversion not None, int64_t start, tuple shape not None, int64_t gap,
                  list ranges, size_t address, size_t size, int threads, bint mmap, bint again):
     """Read a section of an array into `size` bytes at `address`.
@@ -93,24 +121,54 @@ def read_section(where, Conversion conversion not None, int64_t start, tuple sha
     Raises:
         FitsIOError: The file shrank or changed, or the system refused.
     """
-    cdef tf_section section
-    cdef int64_t width = tf_width(conversion.c.stored), stored
+    cdef int64_t width = tf_width(conversion.c.stored)
+    cdef tf_part part
     cdef tf_outcome outcome
     cdef bint warm
     cdef _Bytes bytes_
-    _section(&section, start, width, shape, gap, ranges)
-    if tf_section_pixels(&section) * tf_width(conversion.c.wanted) != size:
-        raise ValueError("the section and the memory differ in size")
-    stored = tf_section_end(&section, width) - start
-    warm = mmap and again and TF_WARM_LEAST <= stored <= TF_WARM_MOST
-    bytes_ = _Bytes(where, warm or mmap and tf_section_is_scattered(&section, width))
-    if start < 0 or tf_section_end(&section, width) > bytes_.source.size:
-        raise ValueError("a section of more bytes than there are")
-    # page by page from the disk a mapping is slow
-    bytes_.source.warm = warm and tf_is_resident(&bytes_.source, start, stored)
+    _part(&part, conversion, start, shape, gap, ranges, address, size)
+    warm = mmap and again and _may_be_warm(&part, start)
+    bytes_ = _Bytes(where, warm or mmap and tf_section_is_scattered(&part.section, width))
+    _locate(&part, &bytes_.source, start, warm)
     with nogil:
-        outcome = tf_read_section(&bytes_.source, &conversion.c, &section, <void *>address, threads)
+        outcome = tf_read_section(&part.source, &part.conversion, &part.section, part.to, threads)
     _check(outcome, "read the image")
+    bytes_.check_unchanged()
+
+
+def read_images(where, list images not None, int threads, bint mmap):
+    """Read many arrays of a file, whole, small ones: each by one thread.
+
+    Args:
+        where, threads, mmap: As in `read_section`.
+        images: (conversion, start, shape, gap, address, size, again) of each, as there.
+
+    Raises:
+        FitsIOError: The file shrank or changed, or the system refused.
+    """
+    cdef tf_outcome outcome
+    cdef Py_ssize_t count = len(images), i
+    cdef bint mapped = False
+    cdef _Bytes bytes_
+    cdef tf_part *parts = <tf_part *>PyMem_Malloc(max(count, 1) * sizeof(tf_part))
+    if parts is NULL:
+        raise MemoryError()
+    try:
+        for i in range(count):
+            conversion, start, shape, gap, address, size, again = images[i]
+            _part(&parts[i], <Conversion?>conversion, start, <tuple?>shape, gap, None, address, size)
+            mapped = mapped or mmap and again and _may_be_warm(&parts[i], start)
+        bytes_ = _Bytes(where, mapped)
+        for i in range(count):
+            start, again = images[i][1], images[i][6]
+            _locate(&parts[i], &bytes_.source, start, mapped and again and _may_be_warm(&parts[i], start))
+            if bytes_.source.mapped and not parts[i].source.warm:
+                parts[i].source.bytes, parts[i].source.mapped = NULL, False
+        with nogil:
+            outcome = tf_read_parts(&bytes_.source, parts, count, threads)
+    finally:
+        PyMem_Free(parts)
+    _check(outcome, "read the images")
     bytes_.check_unchanged()
 
 

@@ -69,6 +69,12 @@ cdef extern from "_native/section.h" nogil:
     int tf_section_is_scattered(const tf_section *section, int64_t width)
     tf_outcome tf_read_section(const tf_source *source, const tf_conversion *conversion,
                                const tf_section *section, void *to, int threads)
+    ctypedef struct tf_part:
+        tf_source source
+        tf_conversion conversion
+        tf_section section
+        void *to
+    tf_outcome tf_read_parts(const tf_source *source, const tf_part *parts, int64_t count, int threads)
 
 cdef extern from "_native/cutouts.h" nogil:
     enum:

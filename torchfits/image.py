@@ -15,6 +15,7 @@ from torchfits._direct import (
     Conversion,
     TileCache,
     read_cutouts,
+    read_images,
     read_section,
     read_tiled_cutouts,
     read_tiled_section,
@@ -47,6 +48,8 @@ from torchfits.layout import Hdu, ImageLayout, Section, TileLayout, resolve_sect
 from torchfits.tiles import tiling_of
 from torchfits.wcs import WCS
 
+# bytes of an image that is not worth a second thread
+_SMALL = 1 << 20
 # a range per axis, None for all of the image
 Ranges = list[range] | None
 # a window so many pixels away is not in an image
@@ -543,6 +546,44 @@ def _read_pixels(
     hdu.was_read = hdu.was_read or ranges is None
 
 
+def is_small(hdu: Hdu) -> bool:
+    """Whether it is an ordinary plain image that is not worth more than one thread."""
+    return hdu.image is not None and 0 not in hdu.image.shape and hdu.data_size < _SMALL
+
+
+def read_together(file: OpenFile, hdus: list[Hdu], mmap: bool) -> list[torch.Tensor]:
+    """All of small images, as `ImageHDU.read` gives each, shared out over threads."""
+    tensors, images = [], []
+    for hdu in hdus:
+        image = cast(ImageLayout, hdu.image)
+        try:
+            file.check_data(hdu)
+        except FitsError as error:
+            error.locate(path=file.path, hdu=hdu.index)
+            raise
+        tensor, conversion = _room_for(image)
+        before = image.parameters * abs(image.bitpix) // 8
+        where = hdu.data_start + before, image.shape, before
+        images.append((conversion, *where, *address(tensor), hdu.was_read))
+        tensors.append(tensor)
+    try:
+        read_images(file.where(hdus[-1]), images, threads(), mmap)
+    except FitsError as error:
+        at = error.offset
+        bad = next((each for each in hdus if at is not None and each.start <= at < each.end), None)
+        error.locate(path=file.path, hdu=None if bad is None else bad.index)
+        raise
+    for hdu in hdus:
+        hdu.was_read = True
+    return tensors
+
+
+def _room_for(image: ImageLayout) -> tuple[torch.Tensor, Conversion]:
+    tensor = allocate(image.shape, value_dtype(image.bitpix, image.scale, image.zero, image.blank))
+    code = CODES[tensor.dtype]
+    return tensor, Conversion(image.bitpix, image.scale, image.zero, image.blank, code)
+
+
 def read_plain(file: OpenFile, hdu: Hdu, mmap: bool) -> torch.Tensor | None:
     """All of an ordinary plain image, as `ImageHDU.read` gives it; None where it takes more than that."""
     image = hdu.image
@@ -550,8 +591,7 @@ def read_plain(file: OpenFile, hdu: Hdu, mmap: bool) -> torch.Tensor | None:
         return None
     try:
         file.check_data(hdu)
-        tensor = allocate(image.shape, value_dtype(image.bitpix, image.scale, image.zero, image.blank))
-        conversion = Conversion(image.bitpix, image.scale, image.zero, image.blank, CODES[tensor.dtype])
+        tensor, conversion = _room_for(image)
         _read_pixels(file, hdu, image, conversion, None, tensor, mmap)
     except FitsError as error:
         error.locate(path=file.path, hdu=hdu.index)

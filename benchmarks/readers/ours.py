@@ -73,6 +73,11 @@ def extensions(path: str) -> list[torch.Tensor]:
         return [file[hdu].read() for hdu in range(1, 101)]
 
 
+def together(path: str) -> list[torch.Tensor]:
+    with torchfits.open(path, cache=KEPT) as file:
+        return list(file.read_images().values())
+
+
 def spectra(paths: list[str]) -> tuple[torch.Tensor, ...]:
     z = torchfits.gather([(path, 3, 0) for path in paths], ["Z"])["Z"]
     return torchfits.read_batch(paths, 1), torchfits.read_batch(paths, 2), z
@@ -142,7 +147,7 @@ WAYS = {
     "tile_cutouts": [tile_cutouts],
     "stamps": [stamps],
     "headers": [headers],
-    "extensions": [extensions],
+    "extensions": [together, extensions],
     "last": [partial(image, hdu="E99")],
     "spectra": [spectra],
     "compressed": [partial(image, hdu=1)],

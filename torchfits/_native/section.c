@@ -143,3 +143,20 @@ tf_outcome tf_read_section(const tf_source *source, const tf_conversion *convers
     const int64_t pieces = 1 + (job.pixels - job.lead + job.piece - 1) / job.piece;
     return tf_read_pieces(source, conversion, read_piece, &job, pieces, threads);
 }
+
+static void read_part(tf_reader *r, const void *argument, int64_t piece)
+{
+    const tf_part *part = (const tf_part *)argument + piece;
+    r->source = &part->source;
+    r->conversion = &part->conversion;
+    if (tf_read_section_alone(r, &part->section, part->to) == 0)
+        tf_read_waiting(r);
+}
+
+tf_outcome tf_read_parts(const tf_source *source, const tf_part *parts, int64_t count, int threads)
+{
+    int64_t bytes = 0;
+    for (int64_t i = 0; i < count; i++)
+        bytes += tf_section_pixels(&parts[i].section) * (int64_t)tf_width(parts[i].conversion.wanted);
+    return tf_read_pieces(source, NULL, read_part, parts, count, bytes < TF_SMALL_JOB ? 1 : threads);
+}

@@ -27,7 +27,18 @@ int64_t tf_section_end(const tf_section *section, int64_t width);
 
 tf_outcome tf_read_section(const tf_source *source, const tf_conversion *conversion, const tf_section *section,
                            void *to, int threads);
-/* The same in the caller's thread with the caller's reader. */
+/* The same in the caller's thread with the caller's reader, of which some may wait. */
 int tf_read_section_alone(tf_reader *reader, const tf_section *section, void *to);
+
+/* One of many sections of a file, which becomes something of its own. */
+typedef struct {
+    tf_source source; /* as that of all, but for `warm` */
+    tf_conversion conversion;
+    tf_section section;
+    void *to;
+} tf_part;
+
+/* Many small sections, shared out over the threads. */
+tf_outcome tf_read_parts(const tf_source *source, const tf_part *parts, int64_t count, int threads);
 
 #endif
