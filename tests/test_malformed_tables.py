@@ -455,6 +455,24 @@ def test_arrays_may_overlap_and_reach_into_each_other(tmp_path, engine):
     assert [each.tolist() for each in some] == [expected[2], expected[5], expected[2]]
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(("letter", "most", "offset"), [
+    ("L", 20, 0), ("X", 160, 0), ("B", 20, 0), ("A", 20, 0), ("I", 10, 0), ("J", 5, 0), ("K", 2, 4),
+    ("E", 5, 0), ("D", 2, 4), ("C", 2, 4), ("M", 1, 4),
+])  # fmt: skip
+def test_an_array_ends_where_the_heap_does_at_the_latest(tmp_path, engine, letter, most, offset):
+    path = tmp_path / "edge.fits"
+    for descriptor in ((most, offset), (most, offset + 1), (most + 1, 0), (most, offset)):
+        path.write_bytes(between(heap_table([(0, 99), descriptor], HEAP, f"P{letter}({most})")))
+        with torchfits.open(path, engine=engine, cache=False) as f:
+            if descriptor == (most, offset):
+                values, offsets = f[1].read_table(["B"], ragged="offsets")["B"]
+                assert (len(values), offsets.tolist()) == (most, [0, 0, most])
+            else:
+                with pytest.raises(FitsFormatError, match="'B', row 1"):
+                    f[1].read_table(["B"])
+
+
 def test_a_heap_that_reaches_to_the_last_byte_of_the_file(tmp_path):
     """Without padding: not one byte more may be read."""
     path = tmp_path / "odd.fits"

@@ -397,10 +397,13 @@ class TableHDU(HDU):
             raise SectionError(f"rows are a slice or row numbers: {error}") from None
         if numbers.ndim != 1:
             raise SectionError(f"rows are a slice or a list of numbers, not {rows!r}")
-        outside = (numbers < -count) | (numbers >= count)
-        if bool(outside.any()):
+        # memory of our own, which nobody changes between this check and the reading
+        numbers = numbers.clone(memory_format=torch.contiguous_format)
+        least, most = map(int, numbers.aminmax()) if len(numbers) else (0, -1)
+        if least < -count or most >= count:
+            outside = (numbers < -count) | (numbers >= count)
             raise SectionError(f"row {int(numbers[outside][0])} of a table of {count}")
-        return torch.where(numbers < 0, numbers + count, numbers).contiguous()
+        return numbers if least >= 0 else torch.where(numbers < 0, numbers + count, numbers)
 
     @staticmethod
     def _choose(table: TableLayout, names: Names) -> list[Column]:

@@ -5,12 +5,16 @@
 /* arrays that are read together */
 #define AT_ONCE 4096
 
-/* Bytes in the file of an array of n elements. */
-static int64_t stored_bytes(const tf_heap *heap, int64_t n)
+/* Bytes of a number, letter or byte of bits in the file, of those that make an element all. */
+static int64_t stored_width(const tf_heap *heap)
 {
-    return heap->kind == TF_BITS       ? (n + 7) / 8
-           : heap->kind == TF_LOGICALS ? n
-                                       : n * heap->numbers * (int64_t)tf_width(heap->conversion.stored);
+    return heap->kind == TF_NUMBERS ? heap->numbers * (int64_t)tf_width(heap->conversion.stored) : 1;
+}
+
+/* Bytes in the file of an array of n elements; `width` is that of one, which loops over many arrays ask for once. */
+static inline int64_t stored_bytes(const tf_heap *heap, int64_t width, int64_t n)
+{
+    return heap->kind == TF_BITS ? (n + 7) / 8 : n * width;
 }
 
 static int64_t element_width(const tf_heap *heap)
@@ -20,13 +24,15 @@ static int64_t element_width(const tf_heap *heap)
 
 int64_t tf_check_descriptors(const tf_heap *heap, const int64_t *descriptors, int64_t n, int64_t most, int64_t *ends)
 {
+    const int64_t size = heap->size, width = stored_width(heap);
+    const int64_t longest = heap->kind == TF_BITS ? 8 * size : size / width;
     int64_t total = 0;
     ends[0] = 0;
     for (int64_t i = 0; i < n; i++) {
         const int64_t count = descriptors[2 * i], offset = descriptors[2 * i + 1];
         /* an array without elements points anywhere */
-        if (count < 0 || (count > 0 && (count / 8 > heap->size || offset < 0 || offset > heap->size ||
-                                        stored_bytes(heap, count) > heap->size - offset)))
+        if (count < 0 || (count > 0 && (count > longest || offset < 0 ||
+                                        offset > size - stored_bytes(heap, width, count))))
             return i;
         total += count;
         if (total > most)
@@ -58,7 +64,7 @@ static uint8_t *place(const heap_job *job, int64_t i)
 {
     const tf_heap *heap = job->heap;
     const int64_t count = job->descriptors[2 * i];
-    const int64_t ahead = heap->kind == TF_BITS ? count - stored_bytes(heap, count) : 0;
+    const int64_t ahead = heap->kind == TF_BITS ? count - stored_bytes(heap, 1, count) : 0;
     return job->to + job->ends[i] * element_width(heap) + ahead;
 }
 
@@ -67,7 +73,7 @@ static void read_arrays(tf_reader *r, const void *argument, int64_t piece)
     const heap_job *job = argument;
     const tf_heap *heap = job->heap;
     const int64_t first = piece * AT_ONCE, last = first + AT_ONCE < job->n ? first + AT_ONCE : job->n;
-    const int64_t width = (int64_t)tf_width(r->conversion->stored);
+    const int64_t width = (int64_t)tf_width(r->conversion->stored), element = stored_width(heap);
     found_array found[AT_ONCE];
     int64_t n = 0;
     int sorted = 1;
@@ -88,7 +94,7 @@ static void read_arrays(tf_reader *r, const void *argument, int64_t piece)
         int64_t bytes = 0;
         /* arrays that follow each other, here and there, are one */
         do {
-            bytes += stored_bytes(heap, job->descriptors[2 * found[k].index]);
+            bytes += stored_bytes(heap, element, job->descriptors[2 * found[k].index]);
             k++;
         } while (heap->kind != TF_BITS && k < n && found[k].offset == offset + bytes &&
                  job->ends[found[k].index] == job->ends[found[k - 1].index + 1]);
