@@ -1,6 +1,5 @@
 #include "tile_reader.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,10 +26,7 @@ typedef struct {
     int64_t *first;       /* of each tile, its first touch; one more at the end */
     int64_t tiles;
     int at_once; /* tiles of a piece */
-    tf_pieces pieces;
-    pthread_mutex_t lock;
-    int64_t bad; /* the first piece in trouble */
-    tf_tile_trouble trouble;
+    tf_tile_work work;
 } reading;
 
 /* ---------------------------------------------------------------------------- which tiles */
@@ -290,18 +286,6 @@ static int read_piece(worker *w, int64_t first, int count, tf_tile_cache *cache,
     return result;
 }
 
-/* Of the pieces in trouble the first one counts: all before it were handed out, too. */
-static void tell(reading *r, int64_t piece, const tf_tile_trouble *trouble)
-{
-    tf_stop_pieces(&r->pieces);
-    pthread_mutex_lock(&r->lock);
-    if (piece < r->bad) {
-        r->bad = piece;
-        r->trouble = *trouble;
-    }
-    pthread_mutex_unlock(&r->lock);
-}
-
 static void run_thread(void *argument)
 {
     reading *r = argument;
@@ -313,7 +297,7 @@ static void run_thread(void *argument)
         trouble.outcome.what = TF_MEMORY;
         result = -1;
     }
-    while (result == 0 && (piece = tf_next_piece(&r->pieces)) >= 0) {
+    while (result == 0 && (piece = tf_next_piece(&r->work.pieces)) >= 0) {
         const int64_t first = piece * r->at_once;
         const int count = (int)least(r->at_once, r->tiles - first);
         result = read_piece(&w, first, count, r->keeping->cache, &trouble);
@@ -324,29 +308,27 @@ static void run_thread(void *argument)
     tf_tile_decoder_free(w.decoder);
     free(w.elements);
     if (result != 0)
-        tell(r, piece, &trouble);
+        tf_tell_trouble(&r->work, piece, &trouble);
 }
 
 tf_tile_trouble tf_read_tiles(const tf_tiling *tiling, const tf_source *source, const tf_tile_windows *windows,
                               const tf_tile_keeping *keeping, int threads)
 {
-    reading r = {.tiling = tiling, .source = source, .windows = windows, .keeping = keeping, .bad = INT64_MAX};
+    reading r = {.tiling = tiling, .source = source, .windows = windows, .keeping = keeping};
+    tf_tile_trouble trouble = {{TF_DONE, 0, 0}, NULL, 0, 0};
     touches found = {NULL, 0, 0};
 
     r.width = tf_width(tiling->conversion.wanted);
     if (find_tiles(&r, &found) != 0) {
-        r.trouble.outcome.what = TF_MEMORY;
+        trouble.outcome.what = TF_MEMORY;
     } else {
         const int64_t pixels = (int64_t)tf_tile_shape_of(tiling->tile, tiling->axes).pixels;
         r.at_once = (int)greatest(least(TF_PIECE_PIXELS / pixels, TF_TILES_TOGETHER), 1);
-        r.pieces.count = (r.tiles + r.at_once - 1) / r.at_once;
         if (r.tiles * pixels < TF_SMALL_IMAGE)
             threads = 1;
-        pthread_mutex_init(&r.lock, NULL);
-        tf_parallel(run_thread, &r, (int)least(threads, r.pieces.count));
-        pthread_mutex_destroy(&r.lock);
+        trouble = tf_work_on_tiles(&r.work, (r.tiles + r.at_once - 1) / r.at_once, run_thread, &r, threads);
     }
     free(found.all);
     free(r.first);
-    return r.trouble;
+    return trouble;
 }
