@@ -42,14 +42,20 @@ typedef struct {
     int64_t first;        /* pixel of the tile */
 } overlap;
 
+/* Most steps are 1, and a division takes as long as all else here. */
+static inline int64_t steps_in(int64_t pixels, int64_t step)
+{
+    return step == 1 ? pixels : pixels / step;
+}
+
 static overlap overlap_of(const reading *r, const int64_t *window, int axis, int64_t place)
 {
     const tf_tiling *t = r->tiling;
     const int64_t first = window[axis], count = window[t->axes + axis], step = r->windows->step[axis];
     const int64_t low = place * t->tile[axis], high = least(low + t->tile[axis], t->shape[axis]);
     overlap o;
-    o.index = low <= first ? 0 : (low - first + step - 1) / step;
-    o.count = high <= first ? 0 : least(count, (high - first - 1) / step + 1) - o.index;
+    o.index = low <= first ? 0 : steps_in(low - first + step - 1, step);
+    o.count = high <= first ? 0 : least(count, steps_in(high - first - 1, step) + 1) - o.index;
     o.first = first + o.index * step - low;
     return o;
 }
@@ -141,18 +147,19 @@ static void copy_run(uint8_t *to, const uint8_t *from, int64_t count, size_t wid
         memcpy(to + (size_t)i * width, from + (size_t)i * stride, width);
 }
 
-static void copy_to_window(const reading *r, int64_t tile, int64_t i, const uint8_t *elements)
+/* To window i, of the tile at `place`. */
+static void copy_to_window(const reading *r, const int64_t *place, const int64_t *sides, int64_t i,
+                           const uint8_t *elements)
 {
     const tf_tiling *t = r->tiling;
     const int64_t *window = window_of(r, i), *step = r->windows->step;
     const int last = t->axes - 1;
-    int64_t place[TF_TILE_AXES], sides[TF_TILE_AXES], at[TF_TILE_AXES] = {0}, stride[TF_TILE_AXES];
+    int64_t at[TF_TILE_AXES] = {0}, stride[TF_TILE_AXES];
     overlap o[TF_TILE_AXES];
     uint8_t *to = r->windows->to + window[2 * t->axes];
     int64_t bytes = (int64_t)r->width;
     int axis;
 
-    tf_tile_sides(t, tile, place, sides);
     for (int k = last; k >= 0; k--) {
         o[k] = overlap_of(r, window, k, place[k]);
         elements += o[k].first * bytes;
@@ -231,8 +238,10 @@ static int64_t wanted_of(const reading *r, int64_t k)
 
 static void copy_to_windows(const reading *r, int64_t k, const uint8_t *elements)
 {
+    int64_t place[TF_TILE_AXES], sides[TF_TILE_AXES];
+    tf_tile_sides(r->tiling, r->touches[r->first[k]].tile, place, sides);
     for (int64_t i = r->first[k]; i < r->first[k + 1]; i++)
-        copy_to_window(r, r->touches[i].tile, r->touches[i].window, elements);
+        copy_to_window(r, place, sides, r->touches[i].window, elements);
 }
 
 /* With a cache for the tiles of which a part is wanted, or without one, NULL. */
