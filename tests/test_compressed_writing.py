@@ -509,6 +509,15 @@ def test_what_does_not_go_together_is_refused_with_advice(tmp_path, image, argum
     assert os.listdir(tmp_path) == []
 
 
+def test_of_several_bad_tiles_the_first_is_named(tmp_path):
+    """Whichever thread is first: one has a bad tile at once, the other after a whole piece of good ones."""
+    image = torch.zeros((1024, 1024), dtype=torch.int32)
+    image[127:, 0] = -1
+    for _ in range(10):
+        with torch_threads(2), pytest.raises(FitsFormatError, match=r"tile 127 has pixels"):
+            torchfits.writeto(tmp_path / "a.fits", image, compress="plio")
+
+
 def test_other_things_that_are_refused(tmp_path):
     with pytest.raises(FitsUnsupported, match="17 axes"):
         torchfits.writeto(tmp_path / "a.fits", torch.zeros((1,) * 17), compress=True)

@@ -15,7 +15,7 @@ from astropy.io import fits
 from images import image
 
 import torchfits
-from torchfits import source
+from torchfits import _direct, source
 from torchfits.errors import FitsFormatError, FitsIOError, FitsUnsupported
 
 pytestmark = pytest.mark.native
@@ -83,6 +83,25 @@ def test_at_once_or_piece_by_piece(tmp_path, name, ends):
         assert whole[: packed.available(1 << 30)] == inflated
         assert (packed.damage is None) == sound
         packed.close()
+
+
+@pytest.mark.skipif(_direct.BLOCK_FROM > 1 << 40, reason="the sanitizer wants malloc")
+def test_the_memory_is_used_again(tmp_path):
+    """Fresh pages would cost a fifth of the inflating. What was read outlives them."""
+    whole = TEXT * 4
+    packed = opened(tmp_path, gzip.compress(whole, 1))
+    view, piece = memoryview(packed.where(1 << 30)), packed.read(1_000_000, 2_000_000)
+    assert view.readonly
+    assert isinstance(piece, bytes)
+    packed.close()
+    torchfits.cache_clear()
+    del packed
+    assert _direct.memory_kept() == 0
+    assert view == whole
+    view.release()
+    assert len(whole) <= _direct.memory_kept() < len(whole) + (2 << 20)
+    torchfits.cache_clear()
+    assert piece == whole[1_000_000:3_000_000]
 
 
 def slowly(packed: bytes) -> tuple[bytes, bool]:

@@ -130,7 +130,7 @@ def inflate(const unsigned char[::1] stream not None, size_t count, str library=
 
 
 def inflate_file(const unsigned char[::1] file not None, size_t hint, size_t most, str library=None):
-    """What all members of a gzip file make, or None where that is more than `most` bytes.
+    """What all members of a gzip file make, read-only, or None where that is more than `most` bytes.
 
     Args:
         hint: How many bytes they seem to make; more than `most` are not taken to be believed.
@@ -142,21 +142,21 @@ def inflate_file(const unsigned char[::1] file not None, size_t hint, size_t mos
     cdef const uint8_t *c_file = &file[0] if size else NULL
     cdef _Inflater inflater = _Inflater(library)
     cdef tf_inflated result
-    cdef bytes data = PyBytes_FromStringAndSize(NULL, room), more
+    cdef uint8_t[::1] data = _memory(room), more
     cdef uint8_t *to
     while True:
-        to = <uint8_t *>PyBytes_AS_STRING(data)
+        to = &data[0] if room else NULL
         with nogil:
             result = tf_inflate_file(inflater.c, c_file, size, to, room, &taken, &made)
         if result == TF_INFLATE_BAD:
             raise ValueError("not gzip, or damaged")
         if result == TF_INFLATED:
-            return data if made == room else data[:made]
+            return memoryview(data.base)[:made].toreadonly()
         if room == most:
             return None
         room = most if room > most // 2 else 2 * room + 1
-        more = PyBytes_FromStringAndSize(NULL, room)
-        memcpy(PyBytes_AS_STRING(more), PyBytes_AS_STRING(data), made)
+        more = _memory(room)
+        more[:made] = data[:made]
         data = more
 
 

@@ -327,6 +327,11 @@ cdef class Block:
         PyBuffer_FillInfo(buffer, self, self.room.start, self.size, False, flags)
 
 
+cdef _memory(size_t size):
+    """`size` writable bytes of any content, a Block where they are many."""
+    return Block(size) if size >= TF_ROOM_FROM else bytearray(size)
+
+
 def memory_kept():
     """Bytes of memory that wait for the next tensor."""
     return tf_memory_kept()

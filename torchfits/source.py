@@ -127,32 +127,32 @@ class InflatedSource:
         self._inflater = new_inflater()
         self._position = 0  # in the compressed file
         self._rest = b""  # read, not inflated yet
-        self._pieces: list[bytes] = []  # inflated
+        self._pieces: list[bytes | memoryview] = []  # inflated
         self._have = 0  # bytes of these
         self._whole_members = 0  # bytes that whole members made
         self._sound: int | None = None  # bytes before a damaged member
         self._ended = False  # there are no more
-        self._data = b""
+        self._data: bytes | memoryview = b""
         self._done = False  # the data are all there is
         self._lock = threading.Lock()
 
     def read(self, offset: int, count: int) -> bytes:
         """Up to `count` bytes from `offset` of the inflated stream."""
-        return self.buffer(offset + count)[offset : offset + count]
+        return bytes(self.buffer(offset + count)[offset : offset + count])
 
     def available(self, end: int) -> int:
         """How many sound bytes there are, counted no further than `end`; inflates that far."""
         there = len(self.buffer(end))
         return min(there if self._sound is None else self._sound, end)
 
-    def where(self, end: int) -> bytes:
-        """What C reads the bytes from."""
+    def where(self, end: int) -> Any:
+        """What C reads the bytes from, something bytes-like."""
         return self.buffer(end)
 
     def check_unchanged(self) -> None:
         """The inflated bytes are in memory and stay what they are."""
 
-    def buffer(self, end: int) -> bytes:
+    def buffer(self, end: int) -> bytes | memoryview:
         """The inflated bytes, at least up to `end` where the stream has that many."""
         if end > len(self._data) and not self._done:
             with self._lock:
@@ -177,7 +177,7 @@ class InflatedSource:
         self._data, self._done = data, self._ended or whole is not None
         self._pieces = [] if self._done else [data]
 
-    def _whole(self, most: int) -> bytes | None:
+    def _whole(self, most: int) -> memoryview | None:
         """All that the file makes, None where that is more than `most`; ValueError where it is damaged."""
         size = self._file.size
         # the last four bytes say what the last member makes, in the ordinary case the only one

@@ -219,7 +219,7 @@ static const grouping *fast_way(const decoder *d, int count, const kind *k)
 #define KERNELS "rice_kernels.h"
 #include "variants.h"
 
-typedef int decode_kernel(decoder *decoders, int count, const kind *k);
+typedef int decode_kernel(decoder *decoders, int count, const kind *k, uint64_t units);
 
 /* ---------------------------------------------------------------------------- streams */
 
@@ -233,13 +233,13 @@ static const char *take_field(decoder *d, const kind *k)
 const char *tf_rice_decode(const tf_stream *streams, int count, int width, uint64_t block, void *const *to,
                            uint64_t n, int *bad)
 {
-    decode_kernel *decode_unit = decode_unit_portable;
+    decode_kernel *decode_units = decode_units_portable;
     decoder decoders[TF_RICE_TOGETHER];
     kind k = {width, {0, 0}};
 
 #ifdef HAVE_AVX2
     if (tf_uses_avx2())
-        decode_unit = decode_unit_avx2;
+        decode_units = decode_units_avx2;
 #endif
     *bad = 0;
     if (tf_rice_coding_of(width, &k.coding) != 0 || block == 0)
@@ -256,18 +256,18 @@ const char *tf_rice_decode(const tf_stream *streams, int count, int width, uint6
         take(&d->in, 8 * (unsigned)width, &d->last);
     }
     for (uint64_t left = n; left > 0;) {
-        uint64_t in_block = left < block ? left : block;
+        const uint64_t in_block = left < block ? left : block;
+        const int rest = (int)(in_block % UNIT);
         left -= in_block;
         for (*bad = 0; *bad < count; ++*bad) {
             const char *wrong = take_field(&decoders[*bad], &k);
             if (wrong)
                 return wrong;
         }
-        for (; in_block >= UNIT; in_block -= UNIT)
-            if ((*bad = decode_unit(decoders, count, &k)) >= 0)
-                return cut;
-        for (*bad = 0; *bad < count; ++*bad)
-            if (decode_slowly(&decoders[*bad], &k, (int)in_block) != 0)
+        if ((*bad = decode_units(decoders, count, &k, in_block / UNIT)) >= 0)
+            return cut;
+        for (*bad = 0; rest > 0 && *bad < count; ++*bad)
+            if (decode_slowly(&decoders[*bad], &k, rest) != 0)
                 return cut;
     }
     return NULL;

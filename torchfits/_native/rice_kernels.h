@@ -49,7 +49,7 @@ static inline __m256i sums32(__m256i codes)
 
 /* The numbers of UNIT codes that begin at the tops of `saved`; 0, and nothing done, where one is too long for that, or
  * for 16 bits where the numbers are of no more. */
-static int put_unit_avx2(decoder *d, int width, const uint64_t *saved)
+static inline INLINED int put_unit_avx2(decoder *d, int width, const uint64_t *saved)
 {
     const int plain = (int)d->field - 1;
     const __m128i shift = _mm_cvtsi32_si128(52 - plain);
@@ -97,7 +97,7 @@ static inline uint64_t normalized_portable(uint64_t bits)
 }
 
 /* The numbers of UNIT codes that begin at the tops of `saved`; 0, and nothing done, where one is too long for that. */
-static int put_unit_portable(decoder *d, int width, const uint64_t *saved)
+static inline INLINED int put_unit_portable(decoder *d, int width, const uint64_t *saved)
 {
     const unsigned plain = d->field - 1;
     uint32_t codes[UNIT];
@@ -125,7 +125,8 @@ static int put_unit_portable(decoder *d, int width, const uint64_t *saved)
  * First the bits from each code on are saved, and no more is found out than where the next one begins: for that the
  * next one has to wait. A filling is for a group of codes; streams whose codes took more than one are lost, and are
  * decoded slowly from where they were. */
-static inline INLINED int KERNEL(decode_together)(decoder *d, const int count, const kind *k, const grouping *g)
+static inline INLINED int KERNEL(decode_together)(decoder *d, const int count, const kind *k, const int width,
+                                                  const grouping *g)
 {
     uint64_t saved[TF_RICE_TOGETHER][UNIT], bits[TF_RICE_TOGETHER], lengths[TF_RICE_TOGETHER];
     const uint8_t *at[TF_RICE_TOGETHER];
@@ -159,7 +160,7 @@ static inline INLINED int KERNEL(decode_together)(decoder *d, const int count, c
         }
     }
     for (int s = 0; s < count; s++) {
-        if (!(lost >> s & 1) && KERNEL(put_unit)(&d[s], k->width, saved[s])) {
+        if (!(lost >> s & 1) && KERNEL(put_unit)(&d[s], width, saved[s])) {
             d[s].in.at = at[s];
             d[s].in.bits = bits[s];
         } else if (decode_slowly(&d[s], k, UNIT) != 0) {
@@ -169,16 +170,24 @@ static inline INLINED int KERNEL(decode_together)(decoder *d, const int count, c
     return -1;
 }
 
-/* UNIT numbers of each stream. -1, or the index of one that ends before. */
-static int KERNEL(decode_unit)(decoder *d, int count, const kind *k)
+/* So many times UNIT numbers of each stream, all of one block. -1, or the index of one that ends before. */
+static int KERNEL(decode_units)(decoder *d, int count, const kind *k, uint64_t units)
 {
-    const grouping *g = count == TF_RICE_TOGETHER ? fast_way(d, count, k) : NULL;
-    if (g)
-        return KERNEL(decode_together)(d, TF_RICE_TOGETHER, k, g);
-    for (int i = 0; i < count; i++) {
-        g = fast_way(&d[i], 1, k);
-        if (g ? KERNEL(decode_together)(&d[i], 1, k, g) == 0 : decode_slowly(&d[i], k, UNIT) != 0)
-            return i;
+    for (; units > 0; units--) {
+        const grouping *g = count == TF_RICE_TOGETHER ? fast_way(d, count, k) : NULL;
+        if (g) {
+            /* the compiler leaves out what only other widths need */
+            const int bad = k->width == 2 ? KERNEL(decode_together)(d, TF_RICE_TOGETHER, k, 2, g)
+                                          : KERNEL(decode_together)(d, TF_RICE_TOGETHER, k, k->width, g);
+            if (bad >= 0)
+                return bad;
+            continue;
+        }
+        for (int i = 0; i < count; i++) {
+            g = fast_way(&d[i], 1, k);
+            if (g ? KERNEL(decode_together)(&d[i], 1, k, k->width, g) == 0 : decode_slowly(&d[i], k, UNIT) != 0)
+                return i;
+        }
     }
     return -1;
 }

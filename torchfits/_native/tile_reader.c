@@ -1,6 +1,5 @@
 #include "tile_reader.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,10 +26,7 @@ typedef struct {
     int64_t *first;       /* of each tile, its first touch; one more at the end */
     int64_t tiles;
     int at_once; /* tiles of a piece */
-    tf_pieces pieces;
-    pthread_mutex_t lock;
-    int64_t bad; /* the first piece in trouble */
-    tf_tile_trouble trouble;
+    tf_tile_work work;
 } reading;
 
 /* ---------------------------------------------------------------------------- which tiles */
@@ -46,14 +42,20 @@ typedef struct {
     int64_t first;        /* pixel of the tile */
 } overlap;
 
+/* Most steps are 1, and a division takes as long as all else here. */
+static inline int64_t steps_in(int64_t pixels, int64_t step)
+{
+    return step == 1 ? pixels : pixels / step;
+}
+
 static overlap overlap_of(const reading *r, const int64_t *window, int axis, int64_t place)
 {
     const tf_tiling *t = r->tiling;
     const int64_t first = window[axis], count = window[t->axes + axis], step = r->windows->step[axis];
     const int64_t low = place * t->tile[axis], high = least(low + t->tile[axis], t->shape[axis]);
     overlap o;
-    o.index = low <= first ? 0 : (low - first + step - 1) / step;
-    o.count = high <= first ? 0 : least(count, (high - first - 1) / step + 1) - o.index;
+    o.index = low <= first ? 0 : steps_in(low - first + step - 1, step);
+    o.count = high <= first ? 0 : least(count, steps_in(high - first - 1, step) + 1) - o.index;
     o.first = first + o.index * step - low;
     return o;
 }
@@ -145,18 +147,19 @@ static void copy_run(uint8_t *to, const uint8_t *from, int64_t count, size_t wid
         memcpy(to + (size_t)i * width, from + (size_t)i * stride, width);
 }
 
-static void copy_to_window(const reading *r, int64_t tile, int64_t i, const uint8_t *elements)
+/* To window i, of the tile at `place`. */
+static void copy_to_window(const reading *r, const int64_t *place, const int64_t *sides, int64_t i,
+                           const uint8_t *elements)
 {
     const tf_tiling *t = r->tiling;
     const int64_t *window = window_of(r, i), *step = r->windows->step;
     const int last = t->axes - 1;
-    int64_t place[TF_TILE_AXES], sides[TF_TILE_AXES], at[TF_TILE_AXES] = {0}, stride[TF_TILE_AXES];
+    int64_t at[TF_TILE_AXES] = {0}, stride[TF_TILE_AXES];
     overlap o[TF_TILE_AXES];
     uint8_t *to = r->windows->to + window[2 * t->axes];
     int64_t bytes = (int64_t)r->width;
     int axis;
 
-    tf_tile_sides(t, tile, place, sides);
     for (int k = last; k >= 0; k--) {
         o[k] = overlap_of(r, window, k, place[k]);
         elements += o[k].first * bytes;
@@ -235,8 +238,10 @@ static int64_t wanted_of(const reading *r, int64_t k)
 
 static void copy_to_windows(const reading *r, int64_t k, const uint8_t *elements)
 {
+    int64_t place[TF_TILE_AXES], sides[TF_TILE_AXES];
+    tf_tile_sides(r->tiling, r->touches[r->first[k]].tile, place, sides);
     for (int64_t i = r->first[k]; i < r->first[k + 1]; i++)
-        copy_to_window(r, r->touches[i].tile, r->touches[i].window, elements);
+        copy_to_window(r, place, sides, r->touches[i].window, elements);
 }
 
 /* With a cache for the tiles of which a part is wanted, or without one, NULL. */
@@ -290,18 +295,6 @@ static int read_piece(worker *w, int64_t first, int count, tf_tile_cache *cache,
     return result;
 }
 
-/* Of the pieces in trouble the first one counts: all before it were handed out, too. */
-static void tell(reading *r, int64_t piece, const tf_tile_trouble *trouble)
-{
-    tf_stop_pieces(&r->pieces);
-    pthread_mutex_lock(&r->lock);
-    if (piece < r->bad) {
-        r->bad = piece;
-        r->trouble = *trouble;
-    }
-    pthread_mutex_unlock(&r->lock);
-}
-
 static void run_thread(void *argument)
 {
     reading *r = argument;
@@ -313,7 +306,7 @@ static void run_thread(void *argument)
         trouble.outcome.what = TF_MEMORY;
         result = -1;
     }
-    while (result == 0 && (piece = tf_next_piece(&r->pieces)) >= 0) {
+    while (result == 0 && (piece = tf_next_piece(&r->work.pieces)) >= 0) {
         const int64_t first = piece * r->at_once;
         const int count = (int)least(r->at_once, r->tiles - first);
         result = read_piece(&w, first, count, r->keeping->cache, &trouble);
@@ -324,29 +317,27 @@ static void run_thread(void *argument)
     tf_tile_decoder_free(w.decoder);
     free(w.elements);
     if (result != 0)
-        tell(r, piece, &trouble);
+        tf_tell_trouble(&r->work, piece, &trouble);
 }
 
 tf_tile_trouble tf_read_tiles(const tf_tiling *tiling, const tf_source *source, const tf_tile_windows *windows,
                               const tf_tile_keeping *keeping, int threads)
 {
-    reading r = {.tiling = tiling, .source = source, .windows = windows, .keeping = keeping, .bad = INT64_MAX};
+    reading r = {.tiling = tiling, .source = source, .windows = windows, .keeping = keeping};
+    tf_tile_trouble trouble = {{TF_DONE, 0, 0}, NULL, 0, 0};
     touches found = {NULL, 0, 0};
 
     r.width = tf_width(tiling->conversion.wanted);
     if (find_tiles(&r, &found) != 0) {
-        r.trouble.outcome.what = TF_MEMORY;
+        trouble.outcome.what = TF_MEMORY;
     } else {
         const int64_t pixels = (int64_t)tf_tile_shape_of(tiling->tile, tiling->axes).pixels;
         r.at_once = (int)greatest(least(TF_PIECE_PIXELS / pixels, TF_TILES_TOGETHER), 1);
-        r.pieces.count = (r.tiles + r.at_once - 1) / r.at_once;
         if (r.tiles * pixels < TF_SMALL_IMAGE)
             threads = 1;
-        pthread_mutex_init(&r.lock, NULL);
-        tf_parallel(run_thread, &r, (int)least(threads, r.pieces.count));
-        pthread_mutex_destroy(&r.lock);
+        trouble = tf_work_on_tiles(&r.work, (r.tiles + r.at_once - 1) / r.at_once, run_thread, &r, threads);
     }
     free(found.all);
     free(r.first);
-    return r.trouble;
+    return trouble;
 }

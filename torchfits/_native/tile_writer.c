@@ -7,7 +7,6 @@
 #include "hcompress_encode.h"
 #include "least.h"
 #include "noise.h"
-#include "parallel.h"
 #include "plio.h"
 #include "rice_encode.h"
 
@@ -26,9 +25,7 @@ typedef struct {
     const tf_tile_encoding *encoding;
     tf_encoded_image *encoded;
     places places;
-    tf_pieces pieces;
-    int in_trouble;
-    tf_tile_trouble trouble;
+    tf_tile_work work;
 } writing;
 
 typedef struct {
@@ -331,20 +328,17 @@ static void run_thread(void *argument)
     writing *all = argument;
     worker w = {.encoding = all->encoding, .places = &all->places};
     tf_tile_trouble trouble = {{TF_DONE, 0, 0}, NULL, 0, 0};
-    int64_t piece;
+    int64_t piece = 0;
     int result = begin(&w);
     if (result != 0)
         trouble.outcome.what = TF_MEMORY;
-    while (result == 0 && (piece = tf_next_piece(&all->pieces)) >= 0)
+    while (result == 0 && (piece = tf_next_piece(&all->work.pieces)) >= 0)
         result = encode_piece(&w, all->encoded, piece, &trouble);
     tf_deflater_free(w.deflater);
     tf_deflater_free(w.deflater_for_reals);
     free(w.memory);
-    if (result != 0) {
-        tf_stop_pieces(&all->pieces);
-        if (__atomic_exchange_n(&all->in_trouble, 1, __ATOMIC_ACQ_REL) == 0)
-            all->trouble = trouble;
-    }
+    if (result != 0)
+        tf_tell_trouble(&all->work, piece, &trouble);
 }
 
 static void add_up(tf_encoded_image *encoded)
@@ -368,6 +362,7 @@ tf_tile_trouble tf_encode_tiles(const tf_tile_encoding *encoding, uint8_t *strea
 {
     const tf_tiling *t = &encoding->tiling;
     writing all = {.encoding = encoding, .encoded = encoded};
+    tf_tile_trouble trouble = {{TF_DONE, 0, 0}, NULL, 0, 0};
     const int64_t pixels = (int64_t)tf_tile_shape_of(t->tile, t->axes).pixels;
 
     memset(encoded, 0, sizeof *encoded);
@@ -381,16 +376,15 @@ tf_tile_trouble tf_encode_tiles(const tf_tile_encoding *encoding, uint8_t *strea
     encoded->tiles = calloc((size_t)encoded->count, sizeof *encoded->tiles);
     encoded->piece = calloc((size_t)encoded->pieces, sizeof *encoded->piece);
     if (!encoded->tiles || !encoded->piece) {
-        all.trouble.outcome.what = TF_MEMORY;
-        return all.trouble;
+        trouble.outcome.what = TF_MEMORY;
+        return trouble;
     }
     all.places = places_for(encoding, encoded->at_once);
-    all.pieces.count = encoded->pieces;
     if (encoded->count * pixels < TF_SMALL_IMAGE)
         threads = 1;
-    tf_parallel(run_thread, &all, (int)least(threads, encoded->pieces));
+    trouble = tf_work_on_tiles(&all.work, encoded->pieces, run_thread, &all, threads);
     add_up(encoded);
-    return all.trouble;
+    return trouble;
 }
 
 void tf_encoded_free(tf_encoded_image *encoded)

@@ -106,6 +106,30 @@ int64_t tf_tiles_of(const tf_tiling *t)
     return count;
 }
 
+/* ---------------------------------------------------------------------------- threads */
+
+tf_tile_trouble tf_work_on_tiles(tf_tile_work *shared, int64_t count, void (*work)(void *job), void *job, int threads)
+{
+    memset(shared, 0, sizeof *shared);
+    shared->pieces.count = count;
+    shared->bad = INT64_MAX;
+    pthread_mutex_init(&shared->lock, NULL);
+    tf_parallel(work, job, (int)least(threads, count));
+    pthread_mutex_destroy(&shared->lock);
+    return shared->trouble;
+}
+
+void tf_tell_trouble(tf_tile_work *shared, int64_t piece, const tf_tile_trouble *trouble)
+{
+    tf_stop_pieces(&shared->pieces);
+    pthread_mutex_lock(&shared->lock);
+    if (piece < shared->bad) {
+        shared->bad = piece;
+        shared->trouble = *trouble;
+    }
+    pthread_mutex_unlock(&shared->lock);
+}
+
 /* ---------------------------------------------------------------------------- rows of the table */
 
 /* A big-endian number of a row. */

@@ -2,9 +2,11 @@
 #ifndef TF_TILES_H
 #define TF_TILES_H
 
+#include <pthread.h>
 #include <stdint.h>
 
 #include "deflate.h"
+#include "parallel.h"
 #include "pixels.h"
 #include "quantise.h"
 #include "reader.h"
@@ -63,6 +65,19 @@ typedef struct {
 /* Pixels that a thread takes at a time, about, and pixels that are worth a second thread. */
 #define TF_PIECE_PIXELS ((int64_t)1 << 17)
 #define TF_SMALL_IMAGE ((int64_t)1 << 16)
+
+/* Tiles by the piece, for several threads. */
+typedef struct {
+    tf_pieces pieces;
+    pthread_mutex_t lock;
+    int64_t bad; /* the first piece in trouble */
+    tf_tile_trouble trouble;
+} tf_tile_work;
+
+/* Calls work(job) in up to `threads` threads, which take the `count` pieces of `shared`, a part of the job. */
+tf_tile_trouble tf_work_on_tiles(tf_tile_work *shared, int64_t count, void (*work)(void *job), void *job, int threads);
+/* Hands out no more pieces. Of those in trouble the first one counts: all before it were handed out, too. */
+void tf_tell_trouble(tf_tile_work *shared, int64_t piece, const tf_tile_trouble *trouble);
 
 /* What cfitsio's coders make of a tile: two axes, the first one that is longer than 1, and the others. */
 typedef struct {
