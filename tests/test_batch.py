@@ -42,9 +42,11 @@ from torchfits import (
     FitsWarning,
     HduMissing,
     SectionError,
+    _tensors,
     read_batch,
     read_keys,
 )
+from torchfits import image as image_module
 
 pytestmark = pytest.mark.native
 
@@ -288,6 +290,24 @@ def compressed_files(folder, count: int) -> list:
         hdu = fits.CompImageHDU(pixels(i, (40, 60), "i2"), compression_type=("RICE_1", "GZIP_2")[i % 2])
         fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(paths[-1])
     return paths
+
+
+@pytest.mark.parametrize(("files", "each_uses"), [(1, 8), (3, 2), (7, 1), (100, 1)])
+def test_files_and_their_tiles_share_the_threads(tmp_path, monkeypatch, files, each_uses):
+    """What reads the tiles of one file is told how many threads the other files leave it."""
+    path, used, really = tmp_path / "a.fits", [], image_module.read_tiled_section
+
+    def noted(*arguments):
+        used.append(arguments[-1])
+        return really(*arguments)
+
+    fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(counting((300, 300), "i2"))]).writeto(path)
+    monkeypatch.setattr(_tensors, "_processors", lambda: 8)
+    monkeypatch.setattr(image_module, "read_tiled_section", noted)
+    with torch_threads(8):
+        read_batch([path] * files, 1)
+        assert used == [each_uses] * files
+        assert _tensors.threads() == 8
 
 
 @pytest.mark.parametrize("threads", [1, 2, 4])

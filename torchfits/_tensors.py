@@ -7,8 +7,10 @@ import functools
 import math
 import os
 import sys
+import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 
@@ -61,9 +63,23 @@ def _processors() -> int:
     return min(there, _direct.processor_quota() or there)
 
 
+_mine = threading.local()
+
+
 def threads() -> int:
     """How many threads a job may use: as many as torch (1 in a DataLoader worker), if there are so many."""
-    return min(torch.get_num_threads(), _processors())
+    return getattr(_mine, "threads", 0) or min(torch.get_num_threads(), _processors())
+
+
+@contextmanager
+def using_threads(count: int) -> Iterator[None]:
+    """What this thread does within: jobs of so many threads, where others work beside it."""
+    before = getattr(_mine, "threads", 0)
+    _mine.threads = count
+    try:
+        yield
+    finally:
+        _mine.threads = before
 
 
 def allocate(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:

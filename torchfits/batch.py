@@ -36,6 +36,7 @@ from torchfits._tensors import (
     deliver,
     target_of,
     threads,
+    using_threads,
 )
 from torchfits.columns import Ragged, Values, arrays_of, cells_of, dtype_of
 from torchfits.errors import (
@@ -246,25 +247,27 @@ class _Batch:
 def _in_threads(work: Callable[[int], None], items: list[int]) -> None:
     """`work` for each item, begun in their order, in several threads; none after one that raises.
 
-    Not all of it holds the GIL, and a small compressed image has few tiles to share.
+    Not all of it holds the GIL, and a small compressed image has few tiles to share. What is done for an item
+    has its part of the threads.
     """
     left, mode = iter(items), torch.is_inference_mode_enabled()
+    workers = max(min(threads(), len(items)), 1)
+    each_uses = threads() // workers
 
     def some() -> None:
         try:
-            with torch.inference_mode(mode):
+            with torch.inference_mode(mode), using_threads(each_uses):
                 for item in left:
                     work(item)
         except BaseException:
             items.clear()  # which ends `left`
             raise
 
-    helpers = min(threads(), len(items)) - 1
-    if helpers < 1:
+    if workers == 1:
         some()
         return
-    with ThreadPoolExecutor(helpers, "torchfits") as pool:
-        running = [pool.submit(some) for _ in range(helpers)]
+    with ThreadPoolExecutor(workers - 1, "torchfits") as pool:
+        running = [pool.submit(some) for _ in range(workers - 1)]
         some()
         for each in running:
             each.result()
