@@ -63,19 +63,22 @@ def _processors() -> int:
     return min(there, _direct.processor_quota() or there)
 
 
-_mine = threading.local()
+class _Mine(threading.local):
+    threads = 0  # a part of all, where others work beside this thread
+
+
+_mine = _Mine()
 
 
 def threads() -> int:
     """How many threads a job may use: as many as torch (1 in a DataLoader worker), if there are so many."""
-    return getattr(_mine, "threads", 0) or min(torch.get_num_threads(), _processors())
+    return _mine.threads or min(torch.get_num_threads(), _processors())
 
 
 @contextmanager
 def using_threads(count: int) -> Iterator[None]:
     """What this thread does within: jobs of so many threads, where others work beside it."""
-    before = getattr(_mine, "threads", 0)
-    _mine.threads = count
+    before, _mine.threads = _mine.threads, count
     try:
         yield
     finally:
