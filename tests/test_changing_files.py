@@ -121,7 +121,7 @@ def test_a_change_is_noticed_by_every_way_to_read(path, change, engine, mmap, wa
 @pytest.mark.parametrize("size", [0, 4096 * 20, 4096 * 20 + 123, 2880 + 400 * 500 * 4 - 1])
 @pytest.mark.parametrize("times", [0, 1, 2, 3])
 def test_a_small_image_is_cut_before_it_is_read_again(tmp_path, size, times):
-    """From the second time on it comes from a mapping."""
+    """From the second time on it would come from a mapping, if all its pages were there still."""
     path, pixels = tmp_path / "small.fits", counting((400, 500))
     path.write_bytes(image(pixels))
 
@@ -246,7 +246,7 @@ import random, sys, time, torch, torchfits
 from torchfits import FitsError, FitsIOError, FitsFormatError
 path, engine, mmap, threads = sys.argv[1], sys.argv[2], sys.argv[3] == "True", int(sys.argv[4])
 torch.set_num_threads(threads)
-rows, columns = 200, 5000
+rows, columns = 200, int(sys.argv[5])
 expected = (torch.arange(rows * columns) % 2**24).to(torch.float32).reshape(rows, columns)
 torchfits.versions()
 random_, right, errors, until = random.Random(5), 0, 0, time.monotonic() + 20
@@ -277,14 +277,21 @@ print(right, errors)
 
 
 @pytest.mark.parametrize(
-    ("engine", "mmap", "threads"),
-    [("direct", True, 1), ("direct", True, 2), ("direct", False, 2), ("cfitsio", True, 1)],
+    ("engine", "mmap", "threads", "columns"),
+    [
+        ("direct", True, 1, 5000),
+        ("direct", True, 2, 5000),
+        ("direct", True, 1, 2000),  # all of which comes from a mapping, too
+        ("direct", False, 2, 5000),
+        ("cfitsio", True, 1, 5000),
+    ],
 )
-def test_a_race_with_one_who_cuts_the_file(path, engine, mmap, threads):
+def test_a_race_with_one_who_cuts_the_file(path, engine, mmap, threads, columns):
+    path.write_bytes(image(counting((200, columns))))
     with subprocess.Popen([sys.executable, "-c", CUTTER, path], stdout=subprocess.PIPE) as cutter:
         try:
             assert cutter.stdout.readline() == b"begins\n"
-            found = run_child(READER, path, engine, mmap, threads)
+            found = run_child(READER, path, engine, mmap, threads, columns)
         finally:
             cutter.kill()
     right, errors = map(int, found.split())

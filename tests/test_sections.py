@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import itertools
+import os
 import resource
 
 import numpy as np
@@ -154,6 +155,22 @@ def test_a_small_image_that_is_read_again_comes_from_a_mapping(tmp_path, bitpix,
             assert_same(f[hdu].read(dtype=torch.float64), converted(each, torch.float64))
     torchfits.cache_clear()
     assert not mapped(path)
+
+
+def test_pages_that_are_not_in_memory_are_not_taken_from_a_mapping_one_by_one(tmp_path):
+    path = tmp_path / "a.fits"
+    path.write_bytes(image(counting((700, 700))))
+    with torchfits.open(path) as f, open(path, "rb") as file:
+        for dtype in (torch.float32, torch.float64):
+            for _ in range(2):
+                f[0].read(dtype=dtype)
+            assert mapped(path)
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_majflt
+            assert_same(f[0].read(dtype=dtype), torch.from_numpy(counting((700, 700))).to(dtype))
+            # of 479 pages
+            assert resource.getrusage(resource.RUSAGE_SELF).ru_majflt - before < 50
 
 
 @pytest.mark.parametrize("shape", [(100, 100), (800, 801)])

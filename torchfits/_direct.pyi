@@ -36,12 +36,14 @@ class File:
     def read(self, offset: int, count: int) -> bytes: ...
     def check_unchanged(self) -> None: ...
 
+_Where = File | bytes | memoryview
+
 @disjoint_base
 class Conversion:
     def __new__(cls, bitpix: int, scale: float, zero: float, blank: int | None, wanted: int) -> Self: ...
 
 def read_section(
-    where: File | bytes,
+    where: _Where,
     conversion: Conversion,
     start: int,
     shape: tuple[int, ...],
@@ -54,13 +56,13 @@ def read_section(
     again: bool,
 ) -> None: ...
 def read_images(
-    where: File | bytes,
+    where: _Where,
     images: list[tuple[Conversion, int, tuple[int, ...], int, int, int, bool]],
     threads: int,
     mmap: bool,
 ) -> None: ...
 def read_cutouts(
-    where: File | bytes,
+    where: _Where,
     conversion: Conversion,
     planes: tuple[int, int, int, int],
     corners: tuple[int, int],
@@ -102,7 +104,7 @@ class TileCache:
     def info(self) -> tuple[int, int, int, int]: ...
 
 def read_tiled_section(
-    where: File | bytes,
+    where: _Where,
     tiling: Tiling,
     ranges: Sequence[range],
     address: int,
@@ -111,7 +113,7 @@ def read_tiled_section(
     threads: int,
 ) -> None: ...
 def read_tiled_cutouts(
-    where: File | bytes,
+    where: _Where,
     tiling: Tiling,
     corners: tuple[int, int],
     window: tuple[int, int],
@@ -180,7 +182,7 @@ BITS: int
 _Field = tuple[int, int, int, Conversion | None, tuple[int, int], int, tuple[int, int]]
 
 def read_rows(
-    where: File | bytes | memoryview,
+    where: _Where,
     start: int,
     row_bytes: int,
     all_rows: int,
@@ -201,7 +203,7 @@ class Collection:
     def is_full(self) -> bool: ...
 
 def select_rows(
-    where: File | bytes | memoryview,
+    where: _Where,
     start: int,
     row_bytes: int,
     all_rows: int,
@@ -225,7 +227,7 @@ class Heap:
     def check(self, descriptors: int, rows: int, most: int, ends: int) -> int: ...
     def read(
         self,
-        where: File | bytes,
+        where: _Where,
         descriptors: int,
         rows: int,
         ends: int,

@@ -184,6 +184,7 @@ from torchfits._kernels cimport (
     tf_table_keyword,
     tf_table_keyword_name,
     tf_table_keyword_of,
+    tf_tells_residence,
     tf_texts,
     tf_type,
     tf_unmap,
@@ -345,6 +346,10 @@ def memory_clear():
 # ---------------------------------------------------------------------------- files
 
 
+cdef enum:
+    UNKNOWN = -1
+
+
 cdef class File:
     """A regular file, open for reading by position, from any thread and after a fork.
 
@@ -365,6 +370,7 @@ cdef class File:
     cdef const uint8_t *mapping
     cdef bint mapping_refused
     cdef bint rows_were_read
+    cdef int residence
 
     def __cinit__(self, bytes path not None):
         cdef const char *name = path
@@ -372,6 +378,7 @@ cdef class File:
         cdef int error = 0
         self.fd = -1
         self.head = TF_NO_HEAD
+        self.residence = UNKNOWN
         with nogil:
             self.fd = self.head.fd = tf_open(name)
             if self.fd < 0 or tf_identify(self.fd, &self.same, &kind) != 0:
@@ -431,6 +438,12 @@ cdef class File:
             raise FitsIOError("the file changed since it was opened")
         if change == TF_REMOVED:
             raise FitsIOError("the file was removed or replaced since it was opened")
+
+    cdef bint tells_residence(self):
+        """Whether the system tells us which pages of the file are in memory."""
+        if self.residence == UNKNOWN:
+            self.residence = tf_tells_residence(self.fd)
+        return self.residence
 
     cdef bint worth_mapping(self):
         """Whether rows are better had from a mapping than by preads.

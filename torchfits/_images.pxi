@@ -59,17 +59,19 @@ cdef int _section(tf_section *section, int64_t start, int64_t width, tuple shape
     if axes > TF_SECTION_AXES or ranges is not None and len(ranges) != axes:
         raise ValueError("a section of too many or too few axes")
     for i in range(axes - 1, -1, -1):
+        count = shape[i]
+        if count < 1 or gap < 0 or bytes_ > (INT64_MAX - gap) // count:
+            raise ValueError("an array that is none")
         pitch[i] = bytes_ if i else bytes_ + gap
-        bytes_ *= <int64_t>shape[i]
+        bytes_ *= count
     tf_section_begin(section, start, width)
     for i in range(axes):
-        if ranges is None:
-            count = shape[i]
-        else:
+        count = shape[i]
+        if ranges is not None:
             axis = ranges[i]
+            if axis.start < 0 or axis.step < 1 or not axis or axis[-1] >= count:
+                raise ValueError("a section that is none")
             first, count, step = axis.start, len(axis), axis.step
-        if first < 0 or count < 1 or step < 1 or pitch[i] < 1:
-            raise ValueError("a section that is none")
         # there are no more axes than a section has
         tf_section_add(section, first * pitch[i], count, step * pitch[i])
     return 0
@@ -86,20 +88,24 @@ cdef int _part(tf_part *part, Conversion conversion, int64_t start, tuple shape,
     return 0
 
 
-cdef bint _may_be_warm(const tf_part *part, int64_t start):
-    """Whether a section that was read before is of the size of which a mapping is worth it."""
+cdef bint _may_be_warm(where, const tf_part *part, int64_t start):
+    """Whether what was read before is better taken from a mapping, if its pages are in memory still."""
     cdef int64_t stored = tf_section_end(&part.section, tf_width(part.conversion.stored)) - start
-    return TF_WARM_LEAST <= stored <= TF_WARM_MOST
+    if not TF_WARM_LEAST <= stored <= TF_WARM_MOST or not isinstance(where, File):
+        return False
+    return (<File>where).tells_residence()
 
 
-cdef int _locate(tf_part *part, const tf_source *source, int64_t start, bint warm) except -1:
-    """Give a section its source, which must have its bytes."""
+cdef int _locate(tf_part *part, const tf_source *source, int64_t start, bint warm, bint scattered) except -1:
+    """Give a section its source, which must have its bytes: a mapping where it is warm or is scattered."""
     cdef int64_t end = tf_section_end(&part.section, tf_width(part.conversion.stored))
     if start < 0 or end > source.size:
         raise ValueError("a section of more bytes than there are")
     part.source = source[0]
-    # page by page from the disk a mapping is slow
     part.source.warm = warm and tf_is_resident(source, start, end - start)
+    if source.mapped and not part.source.warm and not scattered:
+        # page by page from the disk a mapping is slow
+        part.source.bytes, part.source.mapped = NULL, False
     return 0
 
 
@@ -116,7 +122,7 @@ def read_section(where, Conversion conversion not None, int64_t start, tuple sha
         ranges: A range per axis, not empty, steps from 1; None for all.
         threads: At most so many.
         mmap: A mapping of the file may serve.
-        again: The same was read before from the same File.
+        again: The same was read before, in whichever way.
 
     Raises:
         FitsIOError: The file shrank or changed, or the system refused.
@@ -124,12 +130,13 @@ def read_section(where, Conversion conversion not None, int64_t start, tuple sha
     cdef int64_t width = tf_width(conversion.c.stored)
     cdef tf_part part
     cdef tf_outcome outcome
-    cdef bint warm
+    cdef bint warm, scattered
     cdef _Bytes bytes_
     _part(&part, conversion, start, shape, gap, ranges, address, size)
-    warm = mmap and again and _may_be_warm(&part, start)
-    bytes_ = _Bytes(where, warm or mmap and tf_section_is_scattered(&part.section, width))
-    _locate(&part, &bytes_.source, start, warm)
+    warm = mmap and again and _may_be_warm(where, &part, start)
+    scattered = mmap and tf_section_is_scattered(&part.section, width)
+    bytes_ = _Bytes(where, warm or scattered)
+    _locate(&part, &bytes_.source, start, warm, scattered)
     with nogil:
         outcome = tf_read_section(&part.source, &part.conversion, &part.section, part.to, threads)
     _check(outcome, "read the image")
@@ -148,7 +155,7 @@ def read_images(where, list images not None, int threads, bint mmap):
     """
     cdef tf_outcome outcome
     cdef Py_ssize_t count = len(images), i
-    cdef bint mapped = False
+    cdef bint mapped = False, warm
     cdef _Bytes bytes_
     cdef tf_part *parts = <tf_part *>PyMem_Malloc(max(count, 1) * sizeof(tf_part))
     if parts is NULL:
@@ -157,13 +164,12 @@ def read_images(where, list images not None, int threads, bint mmap):
         for i in range(count):
             conversion, start, shape, gap, address, size, again = images[i]
             _part(&parts[i], <Conversion?>conversion, start, <tuple?>shape, gap, None, address, size)
-            mapped = mapped or mmap and again and _may_be_warm(&parts[i], start)
+            mapped = mapped or mmap and again and _may_be_warm(where, &parts[i], start)
         bytes_ = _Bytes(where, mapped)
         for i in range(count):
             start, again = images[i][1], images[i][6]
-            _locate(&parts[i], &bytes_.source, start, mapped and again and _may_be_warm(&parts[i], start))
-            if bytes_.source.mapped and not parts[i].source.warm:
-                parts[i].source.bytes, parts[i].source.mapped = NULL, False
+            warm = mapped and again and _may_be_warm(where, &parts[i], start)
+            _locate(&parts[i], &bytes_.source, start, warm, False)
         with nogil:
             outcome = tf_read_parts(&bytes_.source, parts, count, threads)
     finally:

@@ -473,6 +473,7 @@ cdef extern from "_native/local_file.h" nogil:
         TF_REMOVED
     tf_change tf_change_of(int fd, const tf_identity *identity)
     const uint8_t *tf_map(int fd, int64_t size)
+    int tf_tells_residence(int fd)
     void tf_unmap(const uint8_t *mapping, int64_t size)
     int tf_processor_quota()
     void tf_reserve(int fd, int64_t start, int64_t size)

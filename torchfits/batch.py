@@ -164,7 +164,7 @@ class _Batch:
                     ranges, shape = resolve_section(self.section, found.shape)
                     if 0 not in shape:
                         found._check_bytes()
-                        found._reader(ranges)
+                        found._reader(ranges)  # which refuses what cfitsio must not be given
                     return found._image(), found.dtype, ranges, shape
             except FitsError as error:
                 error.locate(path=name)

@@ -15,9 +15,9 @@ from typing import NamedTuple, TypeVar
 
 from torchfits import layout
 from torchfits._core import Handle, after_fork
-from torchfits._direct import File, HduIndex, TileCache, memory_clear
+from torchfits._direct import HduIndex, TileCache, memory_clear
 from torchfits.errors import FitsError, FitsFormatError, FitsIOError, FitsUnsupported, os_error
-from torchfits.source import FileSource, InflatedSource, Path, file_path, identity, open_source
+from torchfits.source import FileSource, InflatedSource, Path, Where, file_path, identity, open_source
 
 _ALL = 1 << 62  # more than any file has
 _Result = TypeVar("_Result")
@@ -58,6 +58,7 @@ class OpenFile:
         self._handle: Handle | None = None
         self._alone: tuple[int, Handle] | None = None  # of a copy of one HDU, by its index
         self.tiles = TileCache()
+        self.read_whole: set[int] = set()  # indices of plain images
         self._closed = False
         _files.add(weakref.ref(self, _files.discard))
 
@@ -197,7 +198,7 @@ class OpenFile:
         first = self.find(0)
         return hdu.index == 0 or (first is not None and first.orderly)
 
-    def where(self, hdu: layout.Hdu) -> File | bytes:
+    def where(self, hdu: layout.Hdu) -> Where:
         """What C reads the bytes of `hdu` from."""
         return self.source.where(hdu.data_start + hdu.data_size)
 

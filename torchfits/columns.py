@@ -20,7 +20,6 @@ from torchfits._direct import (
     NUMBERS,
     Collection,
     Conversion,
-    File,
     Heap,
     passed_rows,
     read_rows,
@@ -44,6 +43,7 @@ from torchfits.ascii_table import parse_column
 from torchfits.cache import OpenFile
 from torchfits.errors import FitsFormatError, FitsUnsupported, FitsWarning
 from torchfits.layout import ELEMENT_BYTES, Column, Hdu, TableLayout
+from torchfits.source import Where
 from torchfits.where import Input, RowFilter
 
 # torch 2.13 logs a note to its own developers with the first jagged tensor
@@ -333,7 +333,7 @@ class ColumnReader:
         if column.code == "P" and self.table.data_size >> 31:
             descriptors[:, 1] &= 0xFFFFFFFF
 
-    def _where(self) -> tuple[File | bytes, int, int, int]:
+    def _where(self) -> tuple[Where, int, int, int]:
         """Where the rows are, as our kernels take it."""
         return self.file.where(self.hdu), self.hdu.data_start, self.table.row_bytes, self.table.nrows
 
@@ -369,7 +369,7 @@ class ColumnReader:
     def read_arrays(
         self,
         heap: Heap,
-        where: File | bytes,
+        where: Where,
         descriptors: torch.Tensor,
         ends: torch.Tensor,
         values: torch.Tensor,

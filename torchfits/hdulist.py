@@ -15,7 +15,7 @@ from torchfits.errors import FitsError, FitsFormatError, FitsIOError, FitsUnsupp
 from torchfits.groups import GroupsHDU
 from torchfits.hdu import HDU
 from torchfits.header import Header
-from torchfits.image import ImageHDU, is_small, read_plain, read_together
+from torchfits.image import ImageHDU, is_small, read_together, read_whole
 from torchfits.layout import Hdu, Section
 from torchfits.source import Path
 from torchfits.table import TableHDU
@@ -296,7 +296,7 @@ def read(
         if as_it_is and engine != "cfitsio" and type(key) is int and key >= 0:
             # a small image is read in less time than an HDUList and its HDU are made
             plain = file.find(key)
-            tensor = None if plain is None else read_plain(file, plain, mmap)
+            tensor = None if plain is None else read_whole(file, plain, mmap)
             if tensor is not None:
                 return tensor
         with HDUList(file.acquire(), cache=cache, engine=engine, mmap=mmap) as hdus:

@@ -183,12 +183,13 @@ class ImageHDU(HDU):
         """
         parent = self._parent
         as_it_is = section is None and dtype is None and out is None and device == "cpu" and not raw
-        if as_it_is and parent._engine != "cfitsio":
-            tensor = read_plain(parent._opened(), self._hdu, parent._mmap)
-            if tensor is not None:
-                return tensor
         target = target_of(out, device)
         try:
+            file = parent._opened()
+            if as_it_is and parent._engine != "cfitsio":
+                tensor = read_whole(file, self._hdu, parent._mmap)
+                if tensor is not None:
+                    return tensor
             image = self._image()
             ranges, shape = (None, image.shape) if section is None else resolve_section(section, image.shape)
             wanted = self._wanted(dtype, out, raw)
@@ -530,7 +531,7 @@ def _read_pixels(
 ) -> None:
     # each group has its parameters before its pixels
     before = image.parameters * abs(image.bitpix) // 8
-    again = hdu.was_read and ranges is None
+    again = ranges is None and hdu.index in file.read_whole
     read_section(
         file.where(hdu),
         conversion,
@@ -543,7 +544,8 @@ def _read_pixels(
         mmap,
         again,
     )
-    hdu.was_read = hdu.was_read or ranges is None
+    if ranges is None:
+        file.read_whole.add(hdu.index)
 
 
 def is_small(hdu: Hdu) -> bool:
@@ -564,7 +566,7 @@ def read_together(file: OpenFile, hdus: list[Hdu], mmap: bool) -> list[torch.Ten
         tensor, conversion = _room_for(image)
         before = image.parameters * abs(image.bitpix) // 8
         where = hdu.data_start + before, image.shape, before
-        images.append((conversion, *where, *address(tensor), hdu.was_read))
+        images.append((conversion, *where, *address(tensor), hdu.index in file.read_whole))
         tensors.append(tensor)
     try:
         read_images(file.where(hdus[-1]), images, threads(), mmap)
@@ -573,8 +575,7 @@ def read_together(file: OpenFile, hdus: list[Hdu], mmap: bool) -> list[torch.Ten
         bad = next((each for each in hdus if at is not None and each.start <= at < each.end), None)
         error.locate(path=file.path, hdu=None if bad is None else bad.index)
         raise
-    for hdu in hdus:
-        hdu.was_read = True
+    file.read_whole.update(hdu.index for hdu in hdus)
     return tensors
 
 
@@ -584,7 +585,7 @@ def _room_for(image: ImageLayout) -> tuple[torch.Tensor, Conversion]:
     return tensor, Conversion(image.bitpix, image.scale, image.zero, image.blank, code)
 
 
-def read_plain(file: OpenFile, hdu: Hdu, mmap: bool) -> torch.Tensor | None:
+def read_whole(file: OpenFile, hdu: Hdu, mmap: bool) -> torch.Tensor | None:
     """All of an ordinary plain image, as `ImageHDU.read` gives it; None where it takes more than that."""
     image = hdu.image
     if image is None or 0 in image.shape:

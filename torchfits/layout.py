@@ -62,7 +62,6 @@ class Hdu:
     orderly: bool  # the mandatory keywords stand in their order, as cfitsio demands of a primary HDU
     source: Source
     image: ImageLayout | None = None  # of an ordinary image
-    was_read: bool = False  # all of the image, in one call
     as_stored: bool = False  # a table is to be taken for one, whatever it stands for
     _header: Header | None = None
 

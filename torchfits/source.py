@@ -7,12 +7,13 @@ import os
 import threading
 import zlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 from torchfits._direct import DEFLATE_BEST, File, inflate_file
 from torchfits.errors import FitsError, FitsFormatError, FitsIOError, FitsUnsupported, os_error
 
 Path = str | bytes | os.PathLike
+Where: TypeAlias = File | bytes | memoryview
 # what says "this is still the same file": device, inode, size, mtime in ns
 Identity = tuple[int, int, int, int]
 
@@ -86,7 +87,7 @@ class FileSource:
         """How many bytes there are, counted no further than `end`."""
         return min(self.size, end)
 
-    def where(self, end: int) -> File:
+    def where(self, end: int) -> Where:
         """What C reads the bytes from."""
         return self.file
 
@@ -145,8 +146,8 @@ class InflatedSource:
         there = len(self.buffer(end))
         return min(there if self._sound is None else self._sound, end)
 
-    def where(self, end: int) -> Any:
-        """What C reads the bytes from, something bytes-like."""
+    def where(self, end: int) -> Where:
+        """What C reads the bytes from."""
         return self.buffer(end)
 
     def check_unchanged(self) -> None:

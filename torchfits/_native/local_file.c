@@ -93,6 +93,12 @@ const uint8_t *tf_map(int fd, int64_t size)
     return mapping;
 }
 
+int tf_tells_residence(int fd)
+{
+    struct stat info;
+    return fstat(fd, &info) == 0 && info.st_uid == geteuid();
+}
+
 void tf_unmap(const uint8_t *mapping, int64_t size)
 {
     if (mapping)

@@ -26,6 +26,10 @@ tf_change tf_change_of(int fd, const tf_identity *identity);
 const uint8_t *tf_map(int fd, int64_t size);
 void tf_unmap(const uint8_t *mapping, int64_t size);
 
+/* Whether the system tells this process which pages of the file are in memory: Linux tells nobody but the owner, and
+ * who may write to it, and says to others that all are. */
+int tf_tells_residence(int fd);
+
 /* Asks for huge pages in memory that will be filled; a hint. */
 void tf_advise_huge(void *memory, size_t size);
 

@@ -13,7 +13,7 @@ typedef struct {
     const uint8_t *bytes; /* memory, a mapping, or NULL */
     int64_t size;         /* how many there are; nothing beyond is asked for */
     int mapped;           /* `bytes` is a mapping, whose file may shrink */
-    int warm;             /* what is wanted was in the mapping before: nothing is faster than to take it from there */
+    int warm;             /* all that is wanted of the mapping is in memory: nothing is faster than to take it there */
 } tf_source;
 
 typedef enum {
@@ -36,8 +36,8 @@ int tf_pread(int fd, void *to, size_t n, int64_t offset, tf_outcome *outcome);
 #define TF_BUFFER (1 << 19)
 #define TF_GAP 4096
 
-/* Bytes of a range that is better taken from a warm mapping: fewer are not worth its guard, more would be too much of
- * the files in the address space. */
+/* Bytes of a range that is better taken from a warm mapping: fewer are not worth its guard, and the pages of more would
+ * count as too much of this process's memory. */
 #define TF_WARM_LEAST ((int64_t)1 << 16)
 #define TF_WARM_MOST ((int64_t)1 << 21)
 
