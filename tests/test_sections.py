@@ -160,11 +160,9 @@ def test_a_small_image_that_is_read_again_comes_from_a_mapping(tmp_path, bitpix,
 def test_pages_that_are_not_in_memory_are_not_taken_from_a_mapping_one_by_one(tmp_path):
     path = tmp_path / "a.fits"
     path.write_bytes(image(counting((700, 700))))
-    with torchfits.open(path) as f, open(path, "rb") as file:
-        for dtype in (torch.float32, torch.float64):
-            for _ in range(2):
-                f[0].read(dtype=dtype)
-            assert mapped(path)
+    for dtype in (torch.float32, torch.float64):
+        with torchfits.open(path, cache=False) as f, open(path, "rb") as file:
+            f[0].read()
             os.fsync(file.fileno())
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             before = resource.getrusage(resource.RUSAGE_SELF).ru_majflt
