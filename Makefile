@@ -63,7 +63,7 @@ sanitize: clang dev
 	TORCHFITS_SANITIZE=1 $(BIN)/python setup.py -q build --build-base $(SANITIZED) --build-lib $(SANITIZED)/lib
 	cd $(SANITIZED)/lib && export PYTHONPATH=$(CURDIR)/$(SANITIZED)/lib \
 	  LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so.6)" \
-	  ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:handle_sigbus=0 UBSAN_OPTIONS=print_stacktrace=1 && \
+	  ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:handle_sigbus=0:suppressions=$(CURDIR)/tests/sanitize.supp UBSAN_OPTIONS=print_stacktrace=1 && \
 	$(abspath $(BIN))/python -c 'import sys; from torchfits import _core; sys.exit("sanitize" not in _core.__file__)' && \
 	$(abspath $(BIN))/python -m pytest -c $(CURDIR)/pyproject.toml --rootdir $(CURDIR) -p no:cacheprovider -m native $(CURDIR)/tests $(PYTEST)
 	$(MAKE) fuzz
