@@ -104,6 +104,9 @@ def test_what_cannot_be_read(path):
             with pytest.raises(error) as caught:
                 file.read_images(keys)
             assert (caught.value.path, caught.value.hdu) == (str(path), hdu)
+        for one in ("LAST", 3):
+            with pytest.raises(TypeError, match="sequence"):
+                file.read_images(one)
     with pytest.raises(FitsIOError, match="closed"):
         file.read_images()
 

@@ -141,12 +141,15 @@ class HDUList:
         Raises:
             HduMissing: There is no such HDU.
             FitsFormatError: It is no image.
+            TypeError: `hdus` is one name or index.
             FitsError: As `ImageHDU.read` raises.
 
         Example:
             >>> torchfits.open('image.fits').read_images()[0].shape
             torch.Size([3, 4])
         """
+        if isinstance(hdus, str | int):
+            raise TypeError(f"read_images takes a sequence of HDUs, not {hdus!r}")
         images: dict[Key, ImageHDU] = {}
         for key in range(len(self)) if hdus is None else hdus:
             hdu = self[key]
