@@ -185,7 +185,9 @@ class InflatedSource:
         hint = int.from_bytes(self._file.read(size - 4, 4), "little")
         if hint > most or most < 2 * self._too_small:
             return None
-        data = inflate_file(self._file.read(0, size), hint if hint >= size else 2 * size, most)
+        # what cannot be packed grows a little
+        one_member = hint + hint // 1024 + 64 >= size
+        data = inflate_file(self._file.read(0, size), hint if one_member else 2 * size, most)
         if data is None:
             self._too_small = most
         return data
