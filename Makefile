@@ -49,7 +49,7 @@ lint: dev
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest --mypy-config-file pyproject.toml $(MODULES)
 	PATH="$(abspath $(BIN)):$$PATH" cython-lint $(wildcard torchfits/*.px[di] torchfits/*.pyx)
-	inside=$$($(INSIDE) wcslib | tr ' ' '\n' | grep '^-[DI]') && for file in $(NATIVE) $(OVER_WCSLIB); do \
+	inside=$$($(INSIDE) wcslib | tr ' ' '\n' | grep '^-[DI]') && for file in $(NATIVE) $(OVER_WCSLIB) $(wildcard tests/fuzz/*.c); do \
 	  $(CC) -std=c99 -O2 -Wall -Wextra -Werror -Itorchfits $$inside -c -o /dev/null $$file || exit 1; \
 	done
 

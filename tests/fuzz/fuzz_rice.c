@@ -90,9 +90,9 @@ static int slow_decode(const uint8_t *stream, size_t size, int width, uint64_t b
 static void check_decoding(const tf_stream *streams, int count, int width, uint64_t block, size_t n, int at_end)
 {
     static uint8_t expected[4 * MOST];
-    tf_stream given[TF_RICE_TOGETHER];
+    tf_stream given[TF_RICE_TOGETHER] = {{NULL, NULL}};
     guarded found[TF_RICE_TOGETHER];
-    void *to[TF_RICE_TOGETHER];
+    void *to[TF_RICE_TOGETHER] = {NULL};
     int sound = 1, bad = -1;
     for (int i = 0; i < count; i++) {
         const guarded copy = guard(&given_places[i], streams[i].size, 0, at_end);

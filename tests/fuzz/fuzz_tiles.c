@@ -289,7 +289,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const guarded memory = take_source(&in, &j);
     const int64_t bytes = (int64_t)memory.size;
     const int fd = file_of(memory.start, bytes);
-    const tf_source sources[] = {{-1, memory.start, bytes, 0}, {fd, NULL, bytes, 0}};
+    const tf_source sources[] = {{-1, memory.start, bytes, 0, 0}, {fd, NULL, bytes, 0, 0}};
     j.whole = malloc((size_t)(j.pixels * j.width));
     CHECK(j.whole);
     for (int i = 0; tf_variant_name(i); i++) {
