@@ -90,7 +90,7 @@ static int slow_decode(const uint8_t *stream, size_t size, int width, uint64_t b
 static void check_decoding(const tf_stream *streams, int count, int width, uint64_t block, size_t n, int at_end)
 {
     static uint8_t expected[4 * MOST];
-    tf_stream given[TF_RICE_TOGETHER] = {{NULL, NULL}};
+    tf_stream given[TF_RICE_TOGETHER] = {{NULL, 0}};
     guarded found[TF_RICE_TOGETHER];
     void *to[TF_RICE_TOGETHER] = {NULL};
     int sound = 1, bad = -1;
