@@ -12,6 +12,7 @@ def variants() -> list[str]: ...
 def use_variant(name: str) -> None: ...
 
 BLOCK_FROM: int
+SMALL_JOB: int
 
 @disjoint_base
 class Block:

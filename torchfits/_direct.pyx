@@ -66,6 +66,7 @@ from torchfits._kernels cimport (
     TF_REMOVED,
     TF_RICE_TOGETHER,
     TF_SECTION_AXES,
+    TF_SMALL_JOB,
     TF_SPECIAL,
     TF_SYSTEM,
     TF_TABLE_KEYWORDS,
@@ -299,6 +300,8 @@ def to_file_order(int type, size_t to, size_t from_, size_t n):
 
 # from so many bytes on a Block is better than what malloc gives
 BLOCK_FROM = TF_ROOM_FROM
+# fewer bytes are not worth a second thread
+SMALL_JOB = TF_SMALL_JOB
 
 
 cdef class Block:

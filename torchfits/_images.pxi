@@ -77,28 +77,25 @@ cdef int _section(tf_section *section, int64_t start, int64_t width, tuple shape
     return 0
 
 
-cdef int _part(tf_part *part, Conversion conversion, int64_t start, tuple shape, int64_t gap, list ranges,
-               size_t address, size_t size) except -1:
-    cdef int64_t width = tf_width(conversion.c.stored)
+cdef int _part(tf_part *part, where, Conversion conversion, int64_t start, tuple shape, int64_t gap,
+               list ranges, size_t address, size_t size, bint again) except -1:
+    """All of a section but its source, which may be a warm mapping where a File is read again."""
+    cdef int64_t width = tf_width(conversion.c.stored), stored
     part.conversion = conversion.c
     part.to = <void *>address
     _section(&part.section, start, width, shape, gap, ranges)
     if tf_section_pixels(&part.section) * tf_width(conversion.c.wanted) != size:
         raise ValueError("the section and the memory differ in size")
+    stored = tf_section_end(&part.section, width) - start
+    part.source.warm = again and TF_WARM_LEAST <= stored <= TF_WARM_MOST and isinstance(where, File) \
+        and (<File>where).tells_residence()
     return 0
 
 
-cdef bint _may_be_warm(where, const tf_part *part, int64_t start):
-    """Whether what was read before is better taken from a mapping, if its pages are in memory still."""
-    cdef int64_t stored = tf_section_end(&part.section, tf_width(part.conversion.stored)) - start
-    if not TF_WARM_LEAST <= stored <= TF_WARM_MOST or not isinstance(where, File):
-        return False
-    return (<File>where).tells_residence()
-
-
-cdef int _locate(tf_part *part, const tf_source *source, int64_t start, bint warm, bint scattered) except -1:
+cdef int _locate(tf_part *part, const tf_source *source, int64_t start, bint scattered) except -1:
     """Give a section its source, which must have its bytes: a mapping where it is warm or is scattered."""
     cdef int64_t end = tf_section_end(&part.section, tf_width(part.conversion.stored))
+    cdef bint warm = part.source.warm
     if start < 0 or end > source.size:
         raise ValueError("a section of more bytes than there are")
     part.source = source[0]
@@ -130,13 +127,12 @@ def read_section(where, Conversion conversion not None, int64_t start, tuple sha
     cdef int64_t width = tf_width(conversion.c.stored)
     cdef tf_part part
     cdef tf_outcome outcome
-    cdef bint warm, scattered
+    cdef bint scattered
     cdef _Bytes bytes_
-    _part(&part, conversion, start, shape, gap, ranges, address, size)
-    warm = mmap and again and _may_be_warm(where, &part, start)
+    _part(&part, where, conversion, start, shape, gap, ranges, address, size, mmap and again)
     scattered = mmap and tf_section_is_scattered(&part.section, width)
-    bytes_ = _Bytes(where, warm or scattered)
-    _locate(&part, &bytes_.source, start, warm, scattered)
+    bytes_ = _Bytes(where, part.source.warm or scattered)
+    _locate(&part, &bytes_.source, start, scattered)
     with nogil:
         outcome = tf_read_section(&part.source, &part.conversion, &part.section, part.to, threads)
     _check(outcome, "read the image")
@@ -155,7 +151,7 @@ def read_images(where, list images not None, int threads, bint mmap):
     """
     cdef tf_outcome outcome
     cdef Py_ssize_t count = len(images), i
-    cdef bint mapped = False, warm
+    cdef bint mapped = False
     cdef _Bytes bytes_
     cdef tf_part *parts = <tf_part *>PyMem_Malloc(max(count, 1) * sizeof(tf_part))
     if parts is NULL:
@@ -163,13 +159,12 @@ def read_images(where, list images not None, int threads, bint mmap):
     try:
         for i in range(count):
             conversion, start, shape, gap, address, size, again = images[i]
-            _part(&parts[i], <Conversion?>conversion, start, <tuple?>shape, gap, None, address, size)
-            mapped = mapped or mmap and again and _may_be_warm(where, &parts[i], start)
+            _part(&parts[i], where, <Conversion?>conversion, start, <tuple?>shape, gap, None, address, size,
+                  mmap and again)
+            mapped = mapped or parts[i].source.warm
         bytes_ = _Bytes(where, mapped)
         for i in range(count):
-            start, again = images[i][1], images[i][6]
-            warm = mapped and again and _may_be_warm(where, &parts[i], start)
-            _locate(&parts[i], &bytes_.source, start, warm, False)
+            _locate(&parts[i], &bytes_.source, images[i][1], False)
         with nogil:
             outcome = tf_read_parts(&bytes_.source, parts, count, threads)
     finally:

@@ -42,6 +42,7 @@ cdef extern from "_native/reader.h" nogil:
         int64_t size
         int mapped
         int warm
+    int64_t TF_SMALL_JOB
     enum:
         TF_WARM_LEAST
         TF_WARM_MOST

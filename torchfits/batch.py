@@ -20,13 +20,11 @@ import torch
 from torchfits._direct import (
     FILE_CHANGED,
     FILE_DONE,
-    Conversion,
     gather_rows,
     read_cards,
     read_stack,
 )
 from torchfits._tensors import (
-    CODES,
     Device,
     Read,
     address,
@@ -48,7 +46,7 @@ from torchfits.errors import (
 )
 from torchfits.hdulist import HDUList, Key, open
 from torchfits.header import Card
-from torchfits.image import ImageHDU
+from torchfits.image import ImageHDU, conversion_of
 from torchfits.layout import Column, ImageLayout, Section, resolve_section
 from torchfits.source import Path, file_path
 from torchfits.table import TableHDU, check_options
@@ -219,7 +217,7 @@ class _Batch:
             which,
             image.bitpix,
             image.shape,
-            Conversion(image.bitpix, image.scale, image.zero, image.blank, CODES[stack.dtype]),
+            conversion_of(image, stack.dtype),
             self.only is None,
             self.ranges,
             *address(stack),

@@ -151,13 +151,14 @@ class HDUList:
         if isinstance(hdus, str | int):
             raise TypeError(f"read_images takes a sequence of HDUs, not {hdus!r}")
         images: dict[Key, ImageHDU] = {}
-        for key in range(len(self)) if hdus is None else hdus:
-            hdu = self[key]
-            if isinstance(hdu, ImageHDU):
-                if hdus is not None or 0 not in hdu.shape:
-                    images[key] = hdu
-            elif hdus is not None:
-                raise FitsFormatError("not an image", path=self.path, hdu=hdu.index)
+        if hdus is None:
+            images |= {hdu.index: hdu for hdu in self if isinstance(hdu, ImageHDU) and 0 not in hdu.shape}
+        else:
+            for key in hdus:
+                hdu = self[key]
+                if not isinstance(hdu, ImageHDU):
+                    raise FitsFormatError("not an image", path=self.path, hdu=hdu.index)
+                images[key] = hdu
         ours = self._engine != "cfitsio"
         small = {key: hdu._hdu for key, hdu in images.items() if ours and is_small(hdu._hdu)}
         tensors = read_together(self._opened(), list(small.values()), self._mmap) if small else []

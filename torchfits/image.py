@@ -12,6 +12,7 @@ import torch
 from torchfits import compression
 from torchfits._core import MAX_COMPRESSED_AXES, MAX_SUBSET_AXES
 from torchfits._direct import (
+    SMALL_JOB,
     Conversion,
     TileCache,
     read_cutouts,
@@ -48,8 +49,6 @@ from torchfits.layout import Hdu, ImageLayout, Section, TileLayout, resolve_sect
 from torchfits.tiles import tiling_of
 from torchfits.wcs import WCS
 
-# bytes of an image that is not worth a second thread
-_SMALL = 1 << 20
 # a range per axis, None for all of the image
 Ranges = list[range] | None
 # a window so many pixels away is not in an image
@@ -395,9 +394,7 @@ class ImageHDU(HDU):
 
     def _conversion(self, to: torch.dtype, raw: bool) -> Conversion:
         image = self._image()
-        if raw:
-            return Conversion(image.bitpix, 1, 0, None, CODES[to])
-        return Conversion(image.bitpix, image.scale, image.zero, image.blank, CODES[to])
+        return Conversion(image.bitpix, 1, 0, None, CODES[to]) if raw else conversion_of(image, to)
 
     def _read_plain(self, ranges: Ranges, raw: bool, tensor: torch.Tensor) -> None:
         image, parent = self._image(), self._parent
@@ -529,15 +526,11 @@ def _read_pixels(
     tensor: torch.Tensor,
     mmap: bool,
 ) -> None:
-    # each group has its parameters before its pixels
-    before = image.parameters * abs(image.bitpix) // 8
     again = ranges is None and hdu.index in file.read_whole
     read_section(
         file.where(hdu),
         conversion,
-        hdu.data_start + before,
-        image.shape,
-        before,
+        *_array_of(hdu, image),
         ranges,
         *address(tensor),
         threads(),
@@ -548,9 +541,21 @@ def _read_pixels(
         file.read_whole.add(hdu.index)
 
 
+def _array_of(hdu: Hdu, image: ImageLayout) -> tuple[int, tuple[int, ...], int]:
+    """Where the pixels begin, their shape, and the bytes between one item of the first axis and the next."""
+    # each group has its parameters before its pixels
+    before = image.parameters * abs(image.bitpix) // 8
+    return hdu.data_start + before, image.shape, before
+
+
+def conversion_of(image: ImageLayout, to: torch.dtype) -> Conversion:
+    """How the stored pixels become elements of `to`."""
+    return Conversion(image.bitpix, image.scale, image.zero, image.blank, CODES[to])
+
+
 def is_small(hdu: Hdu) -> bool:
     """Whether it is an ordinary plain image that is not worth more than one thread."""
-    return hdu.image is not None and 0 not in hdu.image.shape and hdu.data_size < _SMALL
+    return hdu.image is not None and 0 not in hdu.image.shape and hdu.data_size < SMALL_JOB
 
 
 def read_together(file: OpenFile, hdus: list[Hdu], mmap: bool) -> list[torch.Tensor]:
@@ -564,9 +569,7 @@ def read_together(file: OpenFile, hdus: list[Hdu], mmap: bool) -> list[torch.Ten
             error.locate(path=file.path, hdu=hdu.index)
             raise
         tensor, conversion = _room_for(image)
-        before = image.parameters * abs(image.bitpix) // 8
-        where = hdu.data_start + before, image.shape, before
-        images.append((conversion, *where, *address(tensor), hdu.index in file.read_whole))
+        images.append((conversion, *_array_of(hdu, image), *address(tensor), hdu.index in file.read_whole))
         tensors.append(tensor)
     try:
         read_images(file.where(hdus[-1]), images, threads(), mmap)
@@ -581,8 +584,7 @@ def read_together(file: OpenFile, hdus: list[Hdu], mmap: bool) -> list[torch.Ten
 
 def _room_for(image: ImageLayout) -> tuple[torch.Tensor, Conversion]:
     tensor = allocate(image.shape, value_dtype(image.bitpix, image.scale, image.zero, image.blank))
-    code = CODES[tensor.dtype]
-    return tensor, Conversion(image.bitpix, image.scale, image.zero, image.blank, code)
+    return tensor, conversion_of(image, tensor.dtype)
 
 
 def read_whole(file: OpenFile, hdu: Hdu, mmap: bool) -> torch.Tensor | None:

@@ -11,6 +11,7 @@
 
 #include "_native/cutouts.h"
 #include "_native/guard.h"
+#include "_native/least.h"
 #include "_native/local_file.h"
 #include "_native/section.h"
 #include "common.h"
@@ -50,11 +51,6 @@ typedef struct {
 } job;
 
 /* ---------------------------------------------------------------------------- what to read */
-
-static int64_t least(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
 
 /* Lengths of a few pixels; where it is said so, one axis is longer. */
 static void choose_array(input *in, job *j)

@@ -12,6 +12,7 @@
 
 #include "_native/guard.h"
 #include "_native/heap.h"
+#include "_native/least.h"
 #include "common.h"
 
 #define MOST_FIELDS 6
@@ -73,11 +74,6 @@ typedef struct {
     guarded keep;
     uint8_t *expected_keep;
 } job;
-
-static int64_t least(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
 
 /* ---------------------------------------------------------------------------- elements */
 
