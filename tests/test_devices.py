@@ -12,7 +12,7 @@ from astropy.io import fits
 
 import torchfits
 from torchfits import _tensors
-from torchfits.layout import split_ranges
+from torchfits.sections import split_ranges
 
 pytestmark = pytest.mark.native
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

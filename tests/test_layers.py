@@ -15,7 +15,7 @@ LAYERS = [
     ["errors", "_build_info", "extras"],
     ["_kernels", "_cfitsio"],
     ["_direct", "_tiles", "_wcs"],
-    ["header", "source", "_tensors"],
+    ["header", "source", "_tensors", "sections"],
     ["layout", "_core", "text"],
     ["compression", "ascii_table", "cache", "tiles", "versions", "expressions", "wcs_model", "projections"],
     ["where", "wcs_parts", "wcs_resample", "distortions"],

@@ -47,7 +47,8 @@ from torchfits.errors import (
 from torchfits.hdulist import HDUList, Key, open
 from torchfits.header import Card
 from torchfits.image import ImageHDU, conversion_of
-from torchfits.layout import Column, ImageLayout, Section, resolve_section
+from torchfits.layout import Column, ImageLayout
+from torchfits.sections import Section, resolve_section
 from torchfits.source import Path, file_path
 from torchfits.table import TableHDU, check_options
 

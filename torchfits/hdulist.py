@@ -16,7 +16,8 @@ from torchfits.groups import GroupsHDU
 from torchfits.hdu import HDU
 from torchfits.header import Header
 from torchfits.image import ImageHDU, is_small, read_together, read_whole
-from torchfits.layout import Hdu, Section
+from torchfits.layout import Hdu
+from torchfits.sections import Section
 from torchfits.source import Path
 from torchfits.table import TableHDU
 

@@ -45,7 +45,8 @@ from torchfits.compression import Compression, Quantize
 from torchfits.errors import FitsError, FitsFormatError, FitsUnsupported
 from torchfits.hdu import HDU
 from torchfits.header import Header
-from torchfits.layout import Hdu, ImageLayout, Section, TileLayout, resolve_section, split_ranges
+from torchfits.layout import Hdu, ImageLayout, TileLayout
+from torchfits.sections import Section, resolve_section, split_ranges
 from torchfits.tiles import tiling_of
 from torchfits.wcs import WCS
 

@@ -20,7 +20,8 @@ from torchfits.errors import FitsError, FitsUnsupported, SectionError
 from torchfits.extras import require
 from torchfits.hdu import HDU
 from torchfits.header import Header
-from torchfits.layout import Column, TableLayout, resolve_section
+from torchfits.layout import Column, TableLayout
+from torchfits.sections import resolve_section
 from torchfits.where import RowFilter, compile_filter
 
 Table = dict[str, Values]

@@ -12,7 +12,7 @@ import torch
 from torchfits._tensors import address, allocate, integers, threads
 from torchfits.errors import FitsFormatError, FitsUnsupported
 from torchfits.header import Header
-from torchfits.layout import Section, resolve_section, taken_away
+from torchfits.sections import Section, resolve_section, taken_away
 from torchfits.wcs_model import Celestial, Lookup, Model, Sip, Tpv, numbers
 from torchfits.wcs_parts import Parts
 from torchfits.wcs_resample import Resampling
