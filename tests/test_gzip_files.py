@@ -228,9 +228,9 @@ def test_a_file_that_is_cut_gives_what_is_before(tmp_path, end, at_once):
 def test_many_threads_inflate_once(tmp_path, monkeypatch):
     calls, really = [], source.inflate_file
 
-    def counted(*arguments):
+    def counted(*arguments, **named):
         calls.append(threading.get_ident())
-        return really(*arguments)
+        return really(*arguments, **named)
 
     monkeypatch.setattr(source, "inflate_file", counted)
     packed = opened(tmp_path, PACKED)

@@ -129,11 +129,71 @@ def inflate(const unsigned char[::1] stream not None, size_t count, str library=
     return data
 
 
-def inflate_file(const unsigned char[::1] file not None, size_t hint, size_t most, str library=None):
+def find_block(const unsigned char[::1] stream not None, uint64_t start):
+    """The first bit from `start` where a block of DEFLATE begins, with codes of its own and not the last.
+
+    >>> find_block(b"no stream at all, and none after that", 0) is None
+    True
+    """
+    cdef tf_stream c_stream
+    cdef int64_t found
+    c_stream.bytes, c_stream.size = &stream[0] if stream.shape[0] else NULL, stream.shape[0]
+    with nogil:
+        found = tf_find_block(c_stream, start, 8 * c_stream.size)
+    return None if found < 0 else found
+
+
+def inflate_parts(const unsigned char[::1] file not None, size_t room, int threads, size_t part,
+                  size_t units):
+    """The first member of a gzip file, by several threads.
+
+    Args:
+        room: As many bytes as it may make.
+        part, units: The bytes of the file that a thread takes at a time; how many these may make.
+
+    Returns:
+        What it makes, how many bytes of the file it has, and how often each thread took a part; no bytes at all
+        where there are no blocks to begin at, None where the member is damaged, makes more, or has a check sum
+        of its header.
+    """
+    cdef size_t taken = 0, made = 0
+    if not 1 <= threads <= TF_GZIP_THREADS or not 1 <= part <= 1 << 40 or units > 1 << 40:
+        raise ValueError(f"{threads} threads, parts of {part} bytes that make {units}")
+    cdef uint8_t[::1] data = _room_for_parts(room)
+    cdef tf_sharing sharing
+    sharing.threads, sharing.part, sharing.units = threads, part, units
+    cdef int turns = _in_parts(file, &sharing, data, room, &taken, &made)
+    return None if turns < 0 else (bytes(data[:made]), taken, turns)
+
+
+cdef _room_for_parts(size_t room):
+    if room > <size_t>-1 - TF_INFLATE_SLACK:
+        raise MemoryError(f"no memory for {room} bytes")
+    return _memory(room + TF_INFLATE_SLACK)
+
+
+cdef int _in_parts(const unsigned char[::1] file, const tf_sharing *sharing, uint8_t[::1] data, size_t room,
+                   size_t *taken, size_t *made) except -2:
+    # at least 1, so that there is an address
+    cdef uint8_t[::1] scratch = _memory(tf_sharing_scratch(sharing) + 1)
+    cdef uint8_t *to = &data[0]
+    cdef void *work = &scratch[0]
+    cdef tf_stream c_file
+    cdef int turns
+    c_file.bytes, c_file.size = &file[0] if file.shape[0] else NULL, file.shape[0]
+    with nogil:
+        turns = tf_inflate_gzip_in_parts(c_file, sharing, work, to, room, taken, made)
+    return turns
+
+
+def inflate_file(const unsigned char[::1] file not None, size_t hint, size_t most, str library=None,
+                 int threads=1):
     """What all members of a gzip file make, read-only, or None where that is more than `most` bytes.
 
     Args:
         hint: How many bytes they seem to make; more than `most` are not taken to be believed.
+        library: Of `inflaters`.
+        threads: How many may work at a large first member.
 
     Raises:
         ValueError: The file is damaged, or something else comes after the members.
@@ -141,9 +201,13 @@ def inflate_file(const unsigned char[::1] file not None, size_t hint, size_t mos
     cdef size_t size = file.shape[0], taken = 0, made = 0, room = min(hint, most)
     cdef const uint8_t *c_file = &file[0] if size else NULL
     cdef _Inflater inflater = _Inflater(library)
+    cdef tf_sharing sharing = tf_share_gzip(size, room, threads)
     cdef tf_inflated result
-    cdef uint8_t[::1] data = _memory(room), more
+    cdef uint8_t[::1] data = _room_for_parts(room), more
     cdef uint8_t *to
+    # of one that cannot be had so the libraries say why
+    if sharing.threads > 1 and _in_parts(file, &sharing, data, room, &taken, &made) <= 0:
+        taken = made = 0
     while True:
         to = &data[0] if room else NULL
         with nogil:

@@ -249,6 +249,21 @@ cdef extern from "_native/stream.h" nogil:
         const uint8_t *bytes
         size_t size
 
+cdef extern from "_native/gzip_parts.h" nogil:
+    int TF_GZIP_THREADS
+    ctypedef struct tf_sharing:
+        int threads
+        size_t part, units
+
+    tf_sharing tf_share_gzip(size_t size, size_t makes, int threads)
+    size_t tf_sharing_scratch(const tf_sharing *sharing)
+    int tf_inflate_gzip_in_parts(tf_stream file, const tf_sharing *sharing, void *scratch, uint8_t *to,
+                                 size_t room, size_t *taken, size_t *made)
+
+cdef extern from "_native/inflate.h" nogil:
+    int TF_INFLATE_SLACK
+    int64_t tf_find_block(tf_stream stream, uint64_t start, uint64_t until)
+
 cdef extern from "_native/rice.h" nogil:
     enum: TF_RICE_TOGETHER
     uint64_t tf_rice_least(uint64_t n, int width, uint64_t block)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from torchfits._direct import DEFLATE_BEST, File, inflate_file
+from torchfits._tensors import threads
 from torchfits.errors import FitsError, FitsFormatError, FitsIOError, FitsUnsupported, os_error
 
 Path = str | bytes | os.PathLike
@@ -187,7 +188,9 @@ class InflatedSource:
             return None
         # what cannot be packed grows a little
         one_member = hint + hint // 1024 + 64 >= size
-        data = inflate_file(self._file.read(0, size), hint if one_member else 2 * size, most)
+        data = inflate_file(
+            self._file.read(0, size), hint if one_member else 2 * size, most, threads=threads()
+        )
         if data is None:
             self._too_small = most
         return data

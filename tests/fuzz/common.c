@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
+#include <zlib.h>
 
 #include "_native/header_scan.h"
 
@@ -380,4 +381,24 @@ int same_elements(const meaning *m, const void *found, const void *expected, siz
             return 0;
     }
     return 1;
+}
+
+/* ---------------------------------------------------------------------------- gzip */
+
+size_t wrap_in_gzip(const uint8_t *inside, size_t size, uint8_t *stream)
+{
+    static const uint8_t head[10] = {0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3};
+    static uint8_t made[1 << 18];
+    z_stream z = {.next_in = (uint8_t *)(uintptr_t)inside, .avail_in = (uInt)size, .next_out = made, .avail_out = sizeof made};
+    CHECK(inflateInit2(&z, -15) == Z_OK);
+    inflate(&z, Z_SYNC_FLUSH);
+    const uint64_t check = crc32(0, made, (uInt)z.total_out), footer = z.total_out << 32 | check;
+    /* what follows the last block is not of the stream */
+    const size_t used = z.total_in;
+    memcpy(stream, head, sizeof head);
+    memcpy(stream + sizeof head, inside, used);
+    for (int i = 0; i < 8; i++)
+        stream[sizeof head + used + (size_t)i] = (uint8_t)(footer >> 8 * i);
+    inflateEnd(&z);
+    return used + 18;
 }

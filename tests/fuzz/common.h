@@ -97,4 +97,9 @@ void slow_convert(const meaning *m, void *to, const uint8_t *be_from);
 /* Whether n elements are what slow_convert gave; of NaNs that were computed the bits may differ. */
 int same_elements(const meaning *m, const void *found, const void *expected, size_t n);
 
+/* ---------------------------------------------------------------------------- gzip */
+
+/* A gzip stream with this inside, and how many bytes it has, at most 18 more; its check sum is that of what zlib makes. */
+size_t wrap_in_gzip(const uint8_t *inside, size_t size, uint8_t *stream);
+
 #endif

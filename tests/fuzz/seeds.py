@@ -11,6 +11,7 @@ import math
 import random
 import struct
 import sys
+import zlib
 from pathlib import Path
 
 CARD, BLOCK = 80, 2880
@@ -222,6 +223,22 @@ def deflate_inputs() -> list[bytes]:
     return inputs
 
 
+def gzip_parts_inputs() -> list[bytes]:
+    """Files of many small blocks that make much more than a window; parts of a few hundred bytes."""
+    chance = random.Random(5)
+    inputs = []
+    for kinds in (b"\0\0\0\0\0\0\0\0\0\1", b"\0\0\1", b"abcd"):
+        text = bytes(chance.choices(kinds, k=60_000)) + bytes(100_000)
+        for level in (1, 6):
+            for memory in (1, 2):
+                maker = zlib.compressobj(level, zlib.DEFLATED, 31, memory)
+                file = (maker.compress(text) + maker.flush())[:8000]
+                for threads in range(3):
+                    head = struct.pack(">BHII", threads, 500, 200_000, 200_000)
+                    inputs += [b"\0" + head + file, b"\3" + head + file[10:]]
+    return inputs
+
+
 def quantise_inputs() -> list[bytes]:
     """Tiles of noise, with NaN, zeros, constant stretches and numbers of any size; and integers."""
     chance = random.Random(5)
@@ -429,6 +446,7 @@ def main() -> None:
         "table": table_inputs(),
         "rice": rice_inputs(),
         "deflate": deflate_inputs(),
+        "gzip_parts": gzip_parts_inputs(),
         "quantise": quantise_inputs(),
         "hcompress": hcompress_inputs(),
         "plio": plio_inputs(),

@@ -163,6 +163,22 @@ tf_inflated tf_inflate_file(tf_inflater *inflater, const uint8_t *file, size_t s
     }
 }
 
+/* ---------------------------------------------------------------------------- check sums */
+
+uint32_t tf_crc32(uint32_t before, const uint8_t *bytes, size_t n)
+{
+#ifdef HAVE_LIBDEFLATE
+    return libdeflate_crc32(before, bytes, n);
+#else
+    return (uint32_t)crc32_z(before, bytes, n);
+#endif
+}
+
+uint32_t tf_crc32_joined(uint32_t first, uint32_t second, size_t n)
+{
+    return (uint32_t)crc32_combine(first, second, (z_off_t)n);
+}
+
 /* ---------------------------------------------------------------------------- deflating */
 
 struct tf_deflater {

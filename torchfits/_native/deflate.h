@@ -31,6 +31,12 @@ typedef enum { TF_INFLATED, TF_INFLATE_FULL, TF_INFLATE_BAD } tf_inflated;
 tf_inflated tf_inflate_file(tf_inflater *inflater, const uint8_t *file, size_t size, uint8_t *to, size_t room,
                             size_t *taken, size_t *made);
 
+/* ---------------------------------------------------------------------------- check sums */
+
+/* The CRC-32 of bytes that follow others whose sum is given, 0 for none; and of two runs of bytes, n in the second one. */
+uint32_t tf_crc32(uint32_t before, const uint8_t *bytes, size_t n);
+uint32_t tf_crc32_joined(uint32_t first, uint32_t second, size_t n);
+
 /* ---------------------------------------------------------------------------- deflating */
 
 /* What deflates, for one thread at a time. */
