@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from astropy.io import fits
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from slow_inflate import inflate_slowly
 
@@ -63,7 +63,7 @@ TEXTS = texts()
 
 
 def check(file: bytes, data: bytes, threads: int, part: int, units: int) -> int:
-    """That the file makes these data, in how many turns; or that there is nothing to share, of which it makes 0."""
+    """That the file makes these data, in how many turns; 0 where there is nothing to share."""
     got, taken, turns = inflate_parts(file, len(data), threads, part, units)
     if turns > 0:
         assert got == data
@@ -237,6 +237,7 @@ def test_what_stands_before_the_beginning():
         assert found == ((whole, len(file), 1) if is_right else None)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_any_bytes_in_any_parts(data):
     alphabet = data.draw(st.binary(min_size=1, max_size=64))
@@ -255,6 +256,7 @@ def test_any_bytes_in_any_parts(data):
     check(file, text, threads, part, data.draw(st.integers(0, 100_000)))
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=600), st.integers(1, 4), st.integers(1, 300))
 def test_any_streams(inside, threads, part):
     maker = zlib.decompressobj(-15)
