@@ -152,9 +152,9 @@ def inflate_parts(const unsigned char[::1] file not None, size_t room, int threa
         part, units: The bytes of the file that a thread takes at a time; how many these may make.
 
     Returns:
-        What it makes, how many bytes of the file it has, and how often each thread took a part; no bytes at all
-        where there are no blocks to begin at, None where the member is damaged, makes more, or has a check sum
-        of its header.
+        What it makes, how many bytes of the file it has, how often each thread took a part. No bytes where
+        there are no blocks to begin at. None where the member is damaged, makes more, or has a check sum of
+        its header.
     """
     cdef size_t taken = 0, made = 0
     if not 1 <= threads <= TF_GZIP_THREADS or not 1 <= part <= 1 << 40 or units > 1 << 40:

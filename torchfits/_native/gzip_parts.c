@@ -16,8 +16,9 @@
 
 /* Less is not worth a thread. */
 #define LEAST_PART ((size_t)384 << 10)
-/* What is more makes more memory, and is no faster. */
+/* More of a stream, or what makes more, takes more memory and hardly less time. */
 #define MOST_OF_PART ((size_t)2 << 20)
+#define MOST_OF_MADE ((size_t)4 << 20)
 /* bits in which a block is looked for, and a quarter of the part more */
 #define LEAST_SEARCH (8 << 12)
 
@@ -30,7 +31,7 @@ tf_sharing tf_share_gzip(size_t size, size_t makes, int threads)
 {
     const size_t each = size / (size_t)(threads > 1 ? threads : 1);
     const double ratio = size < makes ? (double)makes / (double)size : 1;
-    const size_t most = smaller(MOST_OF_PART, (size_t)((double)(2 * MOST_OF_PART) / ratio));
+    const size_t most = smaller(MOST_OF_PART, (size_t)(MOST_OF_MADE / ratio));
     tf_sharing s = {threads < TF_GZIP_THREADS ? threads : TF_GZIP_THREADS, each, 0};
     if (threads < 2 || size < 2 * LEAST_PART)
         return (tf_sharing){0, 0, 0};
