@@ -18,7 +18,7 @@ from slow_inflate import inflate_slowly
 
 import torchfits
 from torchfits import _direct
-from torchfits._direct import find_block, inflate_file, inflate_parts
+from torchfits._direct import find_block, gzip_sharing, inflate_file, inflate_parts
 from torchfits._tensors import using_threads
 
 pytestmark = pytest.mark.native
@@ -63,27 +63,26 @@ TEXTS = texts()
 
 
 def check(file: bytes, data: bytes, threads: int, part: int, units: int) -> int:
-    """That the file makes these data, in how many turns; 0 where there is nothing to share."""
+    """That the file makes these data, in how many turns; 0 where the work was not shared."""
     got, taken, turns = inflate_parts(file, len(data), threads, part, units)
+    assert turns >= (threads == 1)
     if turns > 0:
         assert got == data
         assert taken == len(file)
-        return turns
-    assert threads > 1
-    for i in range(1, threads):
-        found = find_block(file[10:], 8 * part * i)
-        assert found is None or found > 8 * (part * i + part // 4 + 4000)
-    return 0
+    return turns
 
 
 @pytest.mark.parametrize("part", [700, 20_000])
-@pytest.mark.parametrize("threads", [1, 3, 20])
+@pytest.mark.parametrize("threads", [1, 3, 16])
 @pytest.mark.parametrize("text", TEXTS)
 def test_texts(text, threads, part):
     data = TEXTS[text]
-    for level, memory in ((1, 8), (6, 1), (9, 3)):
+    for level, memory in ((6, 1), (9, 3), (1, 8)):
         file = packed(data, level, memory=memory)
-        assert check(file, data, threads, part, 20 * part) <= len(file) // part + 1
+        turns = check(file, data, threads, part, 20 * part)
+        assert turns <= len(file) // part + 1
+        # blocks of memory 8 are larger than the smaller parts
+        assert turns > 0 or memory > 3 or text == "border"
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -190,16 +189,24 @@ def as_zlib(file: bytes, room: int) -> tuple[bytes, int] | None:
     return (data, len(file) - len(reader.unused_data)) if reader.eof and len(data) <= room else None
 
 
+def test_none():
+    assert inflate_parts(b"", 100, 2, 9000, 90_000) is None
+
+
+def makes(found: tuple[bytes, int, int] | None) -> bool:
+    return found is not None and found[2] > 0
+
+
 def test_rooms():
     data = TEXTS["int pixels"]
-    file = packed(data)
+    file = packed(data, memory=4)
     for less in (1, 2, 300, 9000, len(data)):
-        assert inflate_parts(file, len(data) - less, 3, 9000, 90_000) is None
+        assert not makes(inflate_parts(file, len(data) - less, 3, 9000, 90_000))
     for more in (0, 1, 300):
         assert inflate_parts(file, len(data) + more, 3, 9000, 90_000)[0] == data
     with pytest.raises(MemoryError):
         inflate_parts(file, 2**64 - 1, 2, 9000, 90_000)
-    for wrong in ((0, 1, 1), (65, 1, 1), (2, 0, 1), (2, 2**62, 1), (2, 1, 2**62)):
+    for wrong in ((0, 1, 1), (17, 1, 1), (2, 0, 1), (2, 2**62, 1), (2, 1, 2**62)):
         with pytest.raises(ValueError, match="threads, parts of"):
             inflate_parts(file, 100, *wrong)
 
@@ -216,10 +223,10 @@ def test_damage(text):
         expected = as_zlib(bytes(changed), len(data))
         # a flag may say that the header has a check sum
         if expected is None or changed[3] & 2:
-            assert found is None
+            assert not makes(found)
         else:
             assert found[:2] == expected
-        assert inflate_parts(file[: chance.randrange(len(file))], len(data), 3, 9000, 90_000) is None
+        assert not makes(inflate_parts(file[: chance.randrange(len(file))], len(data), 3, 9000, 90_000))
     for end in range(len(file) - 10, len(file)):
         assert inflate_parts(file[:end], len(data), 3, 9000, 90_000) is None
 
@@ -269,12 +276,35 @@ def test_any_streams(inside, threads, part):
     found = inflate_parts(file, len(made), threads, part, 5000)
     expected = as_zlib(file, len(made))
     if expected is None:
-        assert found is None or found[2] == 0
+        assert not makes(found)
     else:
         assert found[:2] == expected or found[2] == 0
 
 
 # ---------------------------------------------------------------------------- files
+
+
+@given(st.integers(0, 2**40), st.integers(0, 2**62), st.integers(-1, 200))
+def test_how_the_work_is_shared_out(size, makes, threads):
+    count, part, units = gzip_sharing(size, makes, threads)
+    if threads < 2 or size < 2 * 384 * 1024 or makes > 8 * size:
+        assert count == 0
+        return
+    assert 2 <= count <= min(threads, 16)
+    turns = -(-size // (part * count))
+    # no turn is nearly empty
+    assert part * count * turns - size <= count * turns
+    assert part <= 2 << 20
+    assert part >= 128 << 10
+    assert part * max(makes / size, 1) < units < 8 << 20
+
+
+@pytest.mark.parametrize("makes", [0, 2**20, 2**30, 2**60])
+def test_sizes_that_are_not_so(makes):
+    data, file = large(1)
+    assert inflate_file(file, makes, len(data), threads=4) == data
+    with pytest.raises(MemoryError):
+        inflate_file(file, 2**60, 2**60, threads=4)
 
 
 def large(members: int) -> tuple[bytes, bytes]:

@@ -143,6 +143,19 @@ def find_block(const unsigned char[::1] stream not None, uint64_t start):
     return None if found < 0 else found
 
 
+def gzip_sharing(size_t size, size_t makes, int threads):
+    """How `inflate_parts` had better inflate a gzip file that makes so much.
+
+    Returns:
+        Its `threads`, 0 where that is left to a library, `part` and `units`.
+
+    >>> gzip_sharing(1 << 19, 1 << 20, threads=8)
+    (0, 0, 0)
+    """
+    cdef tf_sharing sharing = tf_share_gzip(size, makes, threads)
+    return sharing.threads, sharing.part, sharing.units
+
+
 def inflate_parts(const unsigned char[::1] file not None, size_t room, int threads, size_t part,
                   size_t units):
     """The first member of a gzip file, by several threads.
@@ -152,9 +165,9 @@ def inflate_parts(const unsigned char[::1] file not None, size_t room, int threa
         part, units: The bytes of the file that a thread takes at a time; how many these may make.
 
     Returns:
-        What it makes, how many bytes of the file it has, how often each thread took a part. No bytes where
-        there are no blocks to begin at. None where the member is damaged, makes more, or has a check sum of
-        its header.
+        What it makes, how many bytes of the file it has, how often each thread took a part. No bytes where at
+        first no part comes to where the next one begins. None where the member is damaged, makes more, or has
+        a check sum of its header.
     """
     cdef size_t taken = 0, made = 0
     if not 1 <= threads <= TF_GZIP_THREADS or not 1 <= part <= 1 << 40 or units > 1 << 40:
@@ -174,8 +187,12 @@ cdef _room_for_parts(size_t room):
 
 cdef int _in_parts(const unsigned char[::1] file, const tf_sharing *sharing, uint8_t[::1] data, size_t room,
                    size_t *taken, size_t *made) except -2:
-    # at least 1, so that there is an address
-    cdef uint8_t[::1] scratch = _memory(tf_sharing_scratch(sharing) + 1)
+    cdef uint8_t[::1] scratch
+    try:
+        # at least 1, so that there is an address
+        scratch = _memory(tf_sharing_scratch(sharing) + 1)
+    except MemoryError:
+        return 0  # one thread does without
     cdef uint8_t *to = &data[0]
     cdef void *work = &scratch[0]
     cdef tf_stream c_file

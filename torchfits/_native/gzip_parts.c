@@ -19,6 +19,8 @@
 /* More of a stream, or what makes more, takes more memory and hardly less time. */
 #define MOST_OF_PART ((size_t)2 << 20)
 #define MOST_OF_MADE ((size_t)4 << 20)
+/* What makes more times its bytes is mostly repeated, which costs twice as much where it may be unknown. */
+#define MOST_RATIO 8
 /* bits in which a block is looked for, and a quarter of the part more */
 #define LEAST_SEARCH (8 << 12)
 
@@ -29,18 +31,14 @@ static size_t smaller(size_t a, size_t b)
 
 tf_sharing tf_share_gzip(size_t size, size_t makes, int threads)
 {
-    const size_t each = size / (size_t)(threads > 1 ? threads : 1);
     const double ratio = size < makes ? (double)makes / (double)size : 1;
-    const size_t most = smaller(MOST_OF_PART, (size_t)(MOST_OF_MADE / ratio));
-    tf_sharing s = {threads < TF_GZIP_THREADS ? threads : TF_GZIP_THREADS, each, 0};
-    if (threads < 2 || size < 2 * LEAST_PART)
-        return (tf_sharing){0, 0, 0};
-    if (s.part < LEAST_PART)
-        s.part = LEAST_PART;
+    tf_sharing s = {0, 0, 0};
+    if (threads < 2 || size < 2 * LEAST_PART || ratio > MOST_RATIO)
+        return s;
+    s.threads = (int)smaller(smaller((size_t)threads, TF_GZIP_THREADS), size / LEAST_PART);
     /* in equal turns */
-    if (s.part > most)
-        s.part = s.part / ((s.part - 1) / most + 1) + 1;
-    s.threads = (int)smaller((size_t)s.threads, size / s.part);
+    const size_t each = size / (size_t)s.threads, most = smaller(MOST_OF_PART, (size_t)(MOST_OF_MADE / ratio));
+    s.part = each / (each / most + 1) + 1;
     /* one part makes more than another */
     s.units = (size_t)((double)s.part * ratio * 1.5) + 65536;
     return s;
@@ -208,15 +206,6 @@ static tf_blocks take_turn(job *j, uint32_t *sum)
     return j->parts[j->count - 1].state == TF_BLOCKS_ENDED ? TF_BLOCKS_ENDED : TF_BLOCKS_STOPPED;
 }
 
-/* Whether no part but the first one found a block to begin at. */
-static int was_alone(const job *j)
-{
-    for (int i = 1; i < j->sharing->threads; i++)
-        if (j->parts[i].from != j->parts[0].from)
-            return 0;
-    return 1;
-}
-
 /* ---------------------------------------------------------------------------- a member */
 
 /* flags of gzip (RFC 1952): a check sum of the header, more of it, a name, a comment */
@@ -256,17 +245,19 @@ int tf_inflate_gzip_in_parts(tf_stream file, const tf_sharing *sharing, void *sc
                              size_t *taken, size_t *made)
 {
     const size_t header = header_size(file);
-    job j = {.stream = {file.bytes + header, file.size - header}, .sharing = sharing, .bytes = to, .room = room,
-             .scratch = scratch};
     tf_blocks state = TF_BLOCKS_STOPPED;
     uint32_t sum = 0;
-    int turns = 0;
+    int turns = 0, is_shared = sharing->threads == 1;
 
     if (header == 0)
         return -1;
+    job j = {.stream = {file.bytes + header, file.size - header}, .sharing = sharing, .bytes = to, .room = room,
+             .scratch = scratch};
     for (; state == TF_BLOCKS_STOPPED; turns += turns < INT_MAX) {
         state = take_turn(&j, &sum);
-        if (turns == 0 && state == TF_BLOCKS_STOPPED && sharing->threads > 1 && was_alone(&j))
+        is_shared |= j.count > 1;
+        /* what one thread does a library does better */
+        if (state == TF_BLOCKS_STOPPED && !is_shared && j.made >= TF_INFLATE_WINDOW)
             return 0;
     }
     const size_t end = header + (size_t)((j.begin + 7) / 8);

@@ -150,35 +150,48 @@ static unsigned next_code(unsigned code, unsigned bits)
     return code | bit;
 }
 
-/* The table for codes of these lengths (section 3.2.2), of which 1 << at_once entries come first; -1 where they are no
- * complete code. As in zlib, one code alone of one bit is, too. */
-static int make_table(const uint8_t *lengths, unsigned count, uint32_t *table, unsigned at_once,
-                      uint32_t (*entry)(unsigned symbol, unsigned bits))
+/* For each length how many codes have one that is less, of which those of 0 are none; index 0 is for counting. */
+typedef struct {
+    unsigned before[LONGEST_CODE + 2], used;
+    int are_complete;
+} code_lengths;
+
+/* -1 where they are those of no complete code (section 3.2.2). As in zlib, one code alone of one bit is, too. */
+static int count_lengths(const uint8_t *lengths, unsigned count, code_lengths *of)
 {
-    unsigned of_length[LONGEST_CODE + 2] = {0}, used = 0;
-    uint16_t sorted[LITERALS];
+    unsigned total = 0;
+    *of = (code_lengths){{0}, 0, 0};
     for (unsigned i = 0; i < count; i++)
-        of_length[lengths[i] + 1]++;
-    const unsigned unused = of_length[1];
-    of_length[1] = 0;
+        of->before[lengths[i] + 1]++;
+    of->used = count - of->before[1];
+    of->before[1] = 0;
     for (unsigned bits = 1; bits <= LONGEST_CODE; bits++)
-        used += of_length[bits + 1] << (LONGEST_CODE - bits);
-    if (used != 1u << LONGEST_CODE) {
-        if (count - unused > 1 || (count - unused == 1 && of_length[2] != 1))
-            return -1;
-        for (unsigned i = 0; i < 1u << at_once; i++)
-            table[i] = NOTHING | 1;
-    }
-    /* where those of each length begin */
+        total += of->before[bits + 1] << (LONGEST_CODE - bits);
+    of->are_complete = total == 1u << LONGEST_CODE;
+    if (!of->are_complete && (of->used > 1 || (of->used == 1 && of->before[2] != 1)))
+        return -1;
     for (unsigned bits = 2; bits <= LONGEST_CODE + 1; bits++)
-        of_length[bits] += of_length[bits - 1];
+        of->before[bits] += of->before[bits - 1];
+    return 0;
+}
+
+/* The table for codes of these lengths, which were counted. Its first 1 << at_once entries come first. */
+static void make_table(const uint8_t *lengths, unsigned count, const code_lengths *of, uint32_t *table, unsigned at_once,
+                       uint32_t (*entry)(unsigned symbol, unsigned bits))
+{
+    unsigned places[LONGEST_CODE + 2];
+    uint16_t sorted[LITERALS];
+    memcpy(places, of->before, sizeof places);
     for (unsigned i = 0; i < count; i++)
         if (lengths[i])
-            sorted[of_length[lengths[i]]++] = (uint16_t)i;
+            sorted[places[lengths[i]]++] = (uint16_t)i;
+    if (!of->are_complete)
+        for (unsigned i = 0; i < 1u << at_once; i++)
+            table[i] = NOTHING | 1;
 
     const unsigned rest = LONGEST_CODE - at_once;
-    unsigned code = 0, end = 1u << at_once, before = 1u << at_once;
-    for (unsigned i = 0; i < count - unused; i++) {
+    unsigned code = 0, end = 1u << at_once, before = end;
+    for (unsigned i = 0; i < of->used; i++) {
         const unsigned symbol = sorted[i], bits = lengths[symbol], first = code & ((1u << at_once) - 1);
         const uint32_t found = entry(symbol, bits);
         if (bits <= at_once) {
@@ -195,7 +208,6 @@ static int make_table(const uint8_t *lengths, unsigned count, uint32_t *table, u
         }
         code = next_code(code, bits);
     }
-    return 0;
 }
 
 /* The codes that a block begins with (section 3.2.7); -1 where there are none. */
@@ -204,6 +216,7 @@ static int read_codes(reader *r, codes *c)
     static const uint8_t order[] = {16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15};
     uint8_t of_lengths[sizeof order] = {0}, lengths[LITERALS + DISTANCES];
     uint32_t table[1 << LENGTH_OF_CODE_BITS];
+    code_lengths of, of_distances;
 
     refill(r);
     const unsigned literals = 257 + take(r, 5), distances = 1 + take(r, 5), count = 4 + take(r, 4);
@@ -213,8 +226,9 @@ static int read_codes(reader *r, codes *c)
         refill(r);
         of_lengths[order[i]] = (uint8_t)take(r, 3);
     }
-    if (make_table(of_lengths, sizeof order, table, LENGTH_OF_CODE_BITS, length_entry) != 0)
+    if (count_lengths(of_lengths, sizeof order, &of) != 0)
         return -1;
+    make_table(of_lengths, sizeof order, &of, table, LENGTH_OF_CODE_BITS, length_entry);
     for (unsigned i = 0; i < literals + distances;) {
         refill(r);
         const uint32_t e = table[first_bits(r, LENGTH_OF_CODE_BITS)], symbol = e >> 16;
@@ -239,26 +253,33 @@ static int read_codes(reader *r, codes *c)
         memset(lengths + i, again, times);
         i += times;
     }
-    c->are_fixed = 0;
-    /* a block without a code for its end would have none */
-    if (lengths[256] == 0 || make_table(lengths, literals, c->literals, LITERAL_BITS, literal_entry) != 0)
+    /* A block without a code for its end would have none. Tables are made where all else is right: where blocks are looked
+     * for much is tried. */
+    if (lengths[256] == 0 || count_lengths(lengths, literals, &of) != 0
+        || count_lengths(lengths + literals, distances, &of_distances) != 0)
         return -1;
-    return make_table(lengths + literals, distances, c->distances, DISTANCE_BITS, distance_entry);
+    c->are_fixed = 0;
+    make_table(lengths, literals, &of, c->literals, LITERAL_BITS, literal_entry);
+    make_table(lengths + literals, distances, &of_distances, c->distances, DISTANCE_BITS, distance_entry);
+    return 0;
 }
 
 /* Those of section 3.2.6. */
 static void fix_codes(codes *c)
 {
     uint8_t lengths[LITERALS];
+    code_lengths of;
     if (c->are_fixed)
         return;
     memset(lengths, 8, 144);
     memset(lengths + 144, 9, 112);
     memset(lengths + 256, 7, 24);
     memset(lengths + 280, 8, 8);
-    make_table(lengths, LITERALS, c->literals, LITERAL_BITS, literal_entry);
+    count_lengths(lengths, LITERALS, &of);
+    make_table(lengths, LITERALS, &of, c->literals, LITERAL_BITS, literal_entry);
     memset(lengths, 5, DISTANCES);
-    make_table(lengths, DISTANCES, c->distances, DISTANCE_BITS, distance_entry);
+    count_lengths(lengths, DISTANCES, &of);
+    make_table(lengths, DISTANCES, &of, c->distances, DISTANCE_BITS, distance_entry);
     c->are_fixed = 1;
 }
 

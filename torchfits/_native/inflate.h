@@ -20,7 +20,7 @@
 int64_t tf_find_block(tf_stream stream, uint64_t from, uint64_t until);
 
 typedef enum {
-    TF_BLOCKS_STOPPED, /* before a block that tf_find_block finds, the first one at or after `until` */
+    TF_BLOCKS_STOPPED, /* at or after `until`, before the first block of the kind that tf_find_block looks for */
     TF_BLOCKS_ENDED,   /* after the last block */
     TF_BLOCKS_FULL,
     TF_BLOCKS_BAD
