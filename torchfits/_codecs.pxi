@@ -223,8 +223,8 @@ def inflate_file(const unsigned char[::1] file not None, size_t hint, size_t mos
     cdef uint8_t[::1] data = _room_for_parts(room), more
     cdef uint8_t *to
     # of one that cannot be had so the libraries say why
-    if sharing.threads > 1 and _in_parts(file, &sharing, data, room, &taken, &made) <= 0:
-        taken = made = 0
+    if sharing.threads > 1:
+        _in_parts(file, &sharing, data, room, &taken, &made)
     while True:
         to = &data[0] if room else NULL
         with nogil:

@@ -25,7 +25,8 @@ size_t tf_sharing_scratch(const tf_sharing *sharing);
 
 /* The first member of `file`, which makes `room` bytes at most; TF_INFLATE_SLACK more may be written to. In how many turns
  * of all threads, how many bytes of the file it has and how many it makes. 0 where at first no part comes to where the next
- * one begins; -1 where the member is damaged, makes more, or has a check sum of its header. */
+ * one begins; -1 where the member is damaged, makes more, or has a check sum of its header. Then *taken and *made stay as
+ * they are. */
 int tf_inflate_gzip_in_parts(tf_stream file, const tf_sharing *sharing, void *scratch, uint8_t *to, size_t room,
                              size_t *taken, size_t *made);
 

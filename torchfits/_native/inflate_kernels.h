@@ -10,7 +10,7 @@ static inline INLINED tf_blocks KERNEL(decode)(reader *in, const codes *c, resul
     refill(&r);
     uint32_t e = c->literals[first_bits(&r, LITERAL_BITS)];
     while (out <= made->full) {
-        /* three of the table itself take 33 of 56 bits, and a length then 20 */
+        /* two of the table itself take 22 of 56 bits; what comes then, 20 */
         if (e & LITERAL) {
             skip(&r, e);
             put(&out, e >> 16, width);
@@ -19,24 +19,16 @@ static inline INLINED tf_blocks KERNEL(decode)(reader *in, const codes *c, resul
                 skip(&r, e);
                 put(&out, e >> 16, width);
                 e = c->literals[first_bits(&r, LITERAL_BITS)];
-                if (e & LITERAL) {
-                    skip(&r, e);
-                    put(&out, e >> 16, width);
-                    refill(&r);
-                    e = c->literals[first_bits(&r, LITERAL_BITS)];
-                    continue;
-                }
             }
         }
-        if (e & LONGER) {
+        if (e & LONGER)
             e = c->literals[(e >> 16) + (first_bits(&r, LONGEST_CODE) >> LITERAL_BITS)];
-            if (e & LITERAL) {
-                skip(&r, e);
-                put(&out, e >> 16, width);
-                refill(&r);
-                e = c->literals[first_bits(&r, LITERAL_BITS)];
-                continue;
-            }
+        if (e & LITERAL) {
+            skip(&r, e);
+            put(&out, e >> 16, width);
+            refill(&r);
+            e = c->literals[first_bits(&r, LITERAL_BITS)];
+            continue;
         }
         if (e & (END | NOTHING)) {
             skip(&r, e);
