@@ -135,6 +135,24 @@ def test_rice_is_decoded_as_far_as_it_is_wanted(tmp_path, dtype):
                 file[1].cutouts([(0, 0), (4, 379)], 16)
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("row", [1, 2, 3, 7])
+def test_tiles_of_which_more_is_wanted_than_of_those_decoded_with_them(tmp_path, row, threads):
+    """That one of them ends before what another wants does not matter to it, and hides nothing of the others."""
+    array = np.random.default_rng(9).integers(-99, 99, (20, 400)).astype("i2")
+    cells = list(streams(array, (1, 400), "RICE_1")["COMPRESSED_DATA"][1])
+    cells[:row] = [cell[:-300] for cell in cells[:row]]
+    cards = {"ZNAME1": "'BLOCKSIZE'", "ZVAL1": 32, "ZNAME2": "'BYTEPIX'", "ZVAL2": 2}
+    path = tmp_path / "a.fits"
+    path.write_bytes(tiled(array.shape, (1, 400), 16, "RICE_1", {"COMPRESSED_DATA": ("1PB", cells)}, **cards))
+    with torch_threads(threads), torchfits.open(path, cache=False) as file:
+        for _ in range(2):
+            windows = file[1].cutouts([(0, 0), (row, 383)], (12, 16))
+            assert_bits(windows, np.stack([array[:12, :16], array[row : row + 12, 383:399]]))
+        with pytest.raises(FitsFormatError, match=f"tile {row - 1} ends before its numbers do"):
+            file[1].cutouts([(0, 0), (row - 1, 383)], (12, 16))
+
+
 def test_batches(tmp_path):
     arrays = [pixels("i2", (67, 83), n) for n in range(4)]
     paths = [tmp_path / f"{n}.fits" for n in range(4)]

@@ -541,12 +541,13 @@ static const char *decode_rice(tf_tile_decoder *d, const tile *tiles, int count,
     }
     if (!reason || reason == no_memory || count == 1)
         return reason;
-    /* another of them may be bad further on: one by one the first is found */
-    int first = 0, none;
-    while (first < *bad && !decode_rice(d, tiles + first, 1, &none))
-        first++;
-    *bad = first;
-    return decode_rice(d, tiles + first, 1, &none);
+    /* of one it may be the part that only another wants, and others may be bad, too: one by one the first is found */
+    for (*bad = 0; *bad < count; ++*bad) {
+        int none;
+        if ((reason = decode_rice(d, tiles + *bad, 1, &none)))
+            return reason;
+    }
+    return NULL;
 }
 
 /* ---------------------------------------------------------------------------- all of it */
