@@ -145,18 +145,20 @@ def test_funpack_reads_what_is_encoded(tmp_path):
 @pytest.mark.parametrize("width", WIDTHS)
 def test_decodes_what_cfitsio_encodes(width, kind):
     for n, block in itertools.product(LENGTHS, BLOCKS):
-        for count in (1, 2, RICE_TOGETHER):
+        for count in (1, 2, 4, 7, RICE_TOGETHER):
             tiles = [numbers_of(kind, width, n, seed) for seed in range(count)]
             streams = [cfitsio_encode(tile, block) for tile in tiles]
             assert rice_decode(streams, n, width, block) == [tile.tobytes() for tile in tiles], (n, block)
 
 
-def test_decodes_streams_of_different_roughness_together():
-    for width, n in itertools.product(WIDTHS, (333, 1000)):
-        for kinds in itertools.combinations(KINDS, RICE_TOGETHER):
-            tiles = [numbers_of(kind, width, n) for kind in kinds]
-            streams = [cfitsio_encode(tile, 32) + b"more" for tile in tiles]
-            assert rice_decode(streams, n, width) == [tile.tobytes() for tile in tiles], kinds
+@pytest.mark.parametrize("width", WIDTHS)
+def test_decodes_streams_of_different_roughness_together(width):
+    rng = random.Random(width)
+    for n, count in itertools.product((333, 1000), [2, 4, *range(5, RICE_TOGETHER + 1)] * 3):
+        kinds = rng.choices(KINDS, k=count)
+        tiles = [numbers_of(kind, width, n, seed) for seed, kind in enumerate(kinds)]
+        streams = [cfitsio_encode(tile, 32) + b"more" for tile in tiles]
+        assert rice_decode(streams, n, width) == [tile.tobytes() for tile in tiles], kinds
 
 
 @settings(max_examples=100, deadline=None)
@@ -211,16 +213,17 @@ def test_any_bytes(streams, width, count, block):
 @settings(max_examples=300, deadline=None)
 @given(
     width=st.sampled_from(WIDTHS),
-    kinds=st.lists(st.sampled_from(KINDS), min_size=RICE_TOGETHER, max_size=RICE_TOGETHER),
+    kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=RICE_TOGETHER),
     block=st.sampled_from([16, 32]),
-    flips=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2**16), st.integers(1, 255)), max_size=4),
+    flips=st.lists(st.tuples(st.integers(0, 15), st.integers(0, 2**16), st.integers(1, 255)), max_size=4),
     ends=st.lists(st.integers(0, 40), min_size=RICE_TOGETHER, max_size=RICE_TOGETHER),
 )
 def test_streams_with_flipped_bits_and_missing_ends(width, kinds, block, flips, ends):
     streams = [bytearray(cfitsio_encode(numbers_of(kind, width, 150), block)) for kind in kinds]
     for which, at, bits in flips:
-        streams[which][at % len(streams[which])] ^= bits
-    cut = [bytes(stream[: len(stream) - max(0, end - 36)]) for stream, end in zip(streams, ends, strict=True)]
+        stream = streams[which % len(streams)]
+        stream[at % len(stream)] ^= bits
+    cut = [bytes(stream[: len(stream) - max(0, ends[i] - 36)]) for i, stream in enumerate(streams)]
     wanted = [expected(stream, 150, width, block) for stream in cut]
     if None in wanted:
         with pytest.raises(ValueError, match=r"ends before|no encoder") as caught:
@@ -259,8 +262,8 @@ def test_widths_and_blocks_that_are_none():
         rice_decode([bytes(9)], 2**60, 4)
     with pytest.raises(MemoryError):
         rice_decode([bytes(9)], 2**63 + 1, 4, 2**64 - 1)
-    with pytest.raises(ValueError, match="5 streams"):
-        rice_decode([bytes(9)] * 5, 1, 4)
+    with pytest.raises(ValueError, match=f"{RICE_TOGETHER + 1} streams"):
+        rice_decode([bytes(9)] * (RICE_TOGETHER + 1), 1, 4)
 
 
 def test_no_numbers():

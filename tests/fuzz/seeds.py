@@ -197,10 +197,11 @@ def rice_inputs() -> list[bytes]:
             head = bytes([0, width, 31, count >> 8, count & 255])
             for split in plain:
                 inputs.append(head + bytes([0]) + rice_stream(chance, width, count, [split]))
-            for _ in range(4):
-                streams = [rice_stream(chance, width, count, chance.sample(plain, 3)) for _ in range(4)]
-                sizes = b"".join(len(stream).to_bytes(2, "big") for stream in streams[:3])
-                inputs.append(head + bytes([3]) + sizes + b"".join(streams))
+            for together in (2, 4, 9, 16, 16):
+                splits = [chance.sample(plain, 3) for _ in range(together)]
+                streams = [rice_stream(chance, width, count, each) for each in splits]
+                sizes = b"".join(len(stream).to_bytes(2, "big") for stream in streams[:-1])
+                inputs.append(head + bytes([together - 1]) + sizes + b"".join(streams))
             for bits in (0, 4, 9, 31):
                 head = bytes([1, width, 31, count >> 8, count & 255, bits])
                 inputs.append(head + chance.randbytes(4 * count))

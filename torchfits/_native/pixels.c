@@ -75,8 +75,6 @@ static inline uint16_t bfloat_bits(float x)
 #include <cpuid.h>
 #endif
 
-static const kernels *chosen;
-
 #ifdef HAVE_AVX2
 /* Whether this machine has all that variants.h compiles for. */
 static int has_avx2(void)
@@ -85,46 +83,88 @@ static int has_avx2(void)
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2")
            && __get_cpuid(0x80000001, &a, &b, &c, &d) && (c & bit_LZCNT);
 }
+
+static int has_avx512(void)
+{
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
+           && __builtin_cpu_supports("avx512cd");
+}
 #endif
+
+static int has_nothing_more(void)
+{
+    return 1;
+}
+
+typedef struct {
+    const char *name;
+    int (*is_there)(void);
+    const kernels *kernels;
+    int avx512;
+} variant;
+
+/* The best first. */
+static const variant variants[] = {
+#ifdef HAVE_AVX2
+    {"avx512", has_avx512, &kernels_avx2, 1},
+    {"avx2", has_avx2, &kernels_avx2, 0},
+#endif
+    {"portable", has_nothing_more, &kernels_portable, 0},
+};
+#define VARIANTS ((int)(sizeof variants / sizeof *variants))
+
+static const variant *chosen;
+
+/* The i-th of those that are there. */
+static const variant *variant_at(int i)
+{
+    for (int k = 0; k < VARIANTS; k++)
+        if (variants[k].is_there() && i-- == 0)
+            return &variants[k];
+    return NULL;
+}
 
 const char *tf_variant_name(int i)
 {
-#ifdef HAVE_AVX2
-    if (has_avx2())
-        return i == 0 ? "avx2" : i == 1 ? "portable" : NULL;
-#endif
-    return i == 0 ? "portable" : NULL;
+    const variant *found = variant_at(i);
+    return found ? found->name : NULL;
 }
 
 int tf_use_variant(const char *name)
 {
-    for (int i = 0; tf_variant_name(i); i++) {
-        if (strcmp(name, tf_variant_name(i)) != 0)
-            continue;
-        const kernels *found = &kernels_portable;
-#ifdef HAVE_AVX2
-        if (strcmp(name, "avx2") == 0)
-            found = &kernels_avx2;
-#endif
-        __atomic_store_n(&chosen, found, __ATOMIC_RELEASE);
-        return 0;
+    const variant *found;
+    for (int i = 0; (found = variant_at(i)); i++) {
+        if (strcmp(name, found->name) == 0) {
+            __atomic_store_n(&chosen, found, __ATOMIC_RELEASE);
+            return 0;
+        }
     }
     return -1;
 }
 
-static const kernels *best(void)
+static const variant *in_use(void)
 {
-    const kernels *found = __atomic_load_n(&chosen, __ATOMIC_ACQUIRE);
+    const variant *found = __atomic_load_n(&chosen, __ATOMIC_ACQUIRE);
     if (!found) {
-        tf_use_variant(tf_variant_name(0));
-        found = __atomic_load_n(&chosen, __ATOMIC_ACQUIRE);
+        found = variant_at(0);
+        __atomic_store_n(&chosen, found, __ATOMIC_RELEASE);
     }
     return found;
+}
+
+static const kernels *best(void)
+{
+    return in_use()->kernels;
 }
 
 int tf_uses_avx2(void)
 {
     return best() != &kernels_portable;
+}
+
+int tf_uses_avx512(void)
+{
+    return in_use()->avx512;
 }
 
 size_t tf_width(tf_type type)

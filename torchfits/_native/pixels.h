@@ -58,7 +58,8 @@ void tf_fill(void *to, const void *element, size_t width, size_t n);
 /* The variants of the kernels that this machine can run, the best first; a name chooses one for all threads. */
 const char *tf_variant_name(int i);
 int tf_use_variant(const char *name);
-/* Whether the variant in use is the one for AVX2, of which other kernels have one too. */
+/* Whether the variant in use may use AVX2, as one of most kernels does, and AVX-512. */
 int tf_uses_avx2(void);
+int tf_uses_avx512(void);
 
 #endif

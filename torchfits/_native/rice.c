@@ -9,8 +9,10 @@
 
 /* numbers that the fast way decodes at once; 16 divides the blocks that are in use */
 #define UNIT 16
+/* streams that it decodes at once: what one waits for, the others use */
+#define AT_ONCE 4
 
-static const char *const cut = "ends before its numbers do";
+static const char *const cut = "ends before its numbers do", *const no_encoder = "has a code that no encoder writes";
 
 int tf_rice_coding_of(int width, tf_rice_coding *coding)
 {
@@ -149,22 +151,38 @@ static inline void put_numbers(decoder *d, int width, const uint32_t *codes, int
     d->to += n * width;
 }
 
+/* The next code of a block with codes of zeros and `plain` bits; -1 where the stream ends, or later. */
+static inline int take_code(reader *r, unsigned plain, uint32_t *code)
+{
+    uint64_t zeros, rest;
+    refill(r);
+    zeros = (uint64_t)__builtin_clzll(r->bits);
+    rest = r->bits << zeros << 1;
+    if (rest << plain) {
+        *code = (uint32_t)(zeros << plain | rest >> 32 >> (32 - plain));
+        r->bits = rest << plain;
+        return 0;
+    }
+    if (take_zeros(r, &zeros) != 0 || take(r, plain, code) != 0)
+        return -1;
+    *code |= (uint32_t)(zeros << plain);
+    return 0;
+}
+
 /* n numbers, at most UNIT, of any block. -1 where the stream ends. */
 static int decode_slowly(decoder *d, const kind *k, int n)
 {
     uint32_t codes[UNIT] = {0};
-    uint64_t zeros;
     if (d->field == k->coding.as_is) {
         for (int i = 0; i < n; i++)
             if (take(&d->in, 8 * (unsigned)k->width, &codes[i]) != 0)
                 return -1;
     } else if (d->field != 0) {
-        const unsigned plain = d->field - 1;
-        for (int i = 0; i < n; i++) {
-            if (take_zeros(&d->in, &zeros) != 0 || take(&d->in, plain, &codes[i]) != 0)
+        for (int i = 0; i < n; i++)
+            if (take_code(&d->in, d->field - 1, &codes[i]) != 0)
                 return -1;
-            codes[i] |= (uint32_t)(zeros << plain);
-        }
+        if (is_past_end(&d->in))
+            return -1;
     }
     put_numbers(d, k->width, codes, n);
     return 0;
@@ -219,6 +237,12 @@ static const grouping *fast_way(const decoder *d, int count, const kind *k)
 #define KERNELS "rice_kernels.h"
 #include "variants.h"
 
+#ifdef HAVE_AVX512
+BEGIN_TARGET(AVX512)
+#include "rice_lanes.h"
+END_TARGET
+#endif
+
 typedef int decode_kernel(decoder *decoders, int count, const kind *k, uint64_t units);
 
 /* ---------------------------------------------------------------------------- streams */
@@ -227,20 +251,41 @@ static const char *take_field(decoder *d, const kind *k)
 {
     if (take(&d->in, (unsigned)k->coding.field_bits, &d->field) != 0)
         return cut;
-    return d->field > k->coding.as_is ? "has a code that no encoder writes" : NULL;
+    return d->field > k->coding.as_is ? no_encoder : NULL;
+}
+
+/* As tf_rice_decode, of up to AT_ONCE streams that it has begun with. */
+static const char *decode_some(decoder *decoders, int count, const kind *k, uint64_t block, uint64_t n, int *bad)
+{
+    decode_kernel *decode_units = decode_units_portable;
+#ifdef HAVE_AVX2
+    if (tf_uses_avx2())
+        decode_units = decode_units_avx2;
+#endif
+    for (uint64_t left = n; left > 0;) {
+        const uint64_t in_block = left < block ? left : block;
+        const int rest = (int)(in_block % UNIT);
+        left -= in_block;
+        for (*bad = 0; *bad < count; ++*bad) {
+            const char *wrong = take_field(&decoders[*bad], k);
+            if (wrong)
+                return wrong;
+        }
+        if ((*bad = decode_units(decoders, count, k, in_block / UNIT)) >= 0)
+            return cut;
+        for (*bad = 0; rest > 0 && *bad < count; ++*bad)
+            if (decode_slowly(&decoders[*bad], k, rest) != 0)
+                return cut;
+    }
+    return NULL;
 }
 
 const char *tf_rice_decode(const tf_stream *streams, int count, int width, uint64_t block, void *const *to,
                            uint64_t n, int *bad)
 {
-    decode_kernel *decode_units = decode_units_portable;
     decoder decoders[TF_RICE_TOGETHER];
     kind k = {width, {0, 0}};
 
-#ifdef HAVE_AVX2
-    if (tf_uses_avx2())
-        decode_units = decode_units_avx2;
-#endif
     *bad = 0;
     if (tf_rice_coding_of(width, &k.coding) != 0 || block == 0)
         return "has a width or a block size that no encoder knows";
@@ -255,20 +300,17 @@ const char *tf_rice_decode(const tf_stream *streams, int count, int width, uint6
         *d = (decoder){{s->bytes, s->bytes + s->size, 1}, 0, 0, to[i]};
         take(&d->in, 8 * (unsigned)width, &d->last);
     }
-    for (uint64_t left = n; left > 0;) {
-        const uint64_t in_block = left < block ? left : block;
-        const int rest = (int)(in_block % UNIT);
-        left -= in_block;
-        for (*bad = 0; *bad < count; ++*bad) {
-            const char *wrong = take_field(&decoders[*bad], &k);
-            if (wrong)
-                return wrong;
+#ifdef HAVE_AVX512
+    if (tf_uses_avx512() && count >= LANES_WORTH)
+        return decode_in_lanes(decoders, count, &k, block, n, bad);
+#endif
+    for (int first = 0; first < count; first += AT_ONCE) {
+        const int some = count - first < AT_ONCE ? count - first : AT_ONCE;
+        const char *wrong = decode_some(decoders + first, some, &k, block, n, bad);
+        if (wrong) {
+            *bad += first;
+            return wrong;
         }
-        if ((*bad = decode_units(decoders, count, &k, in_block / UNIT)) >= 0)
-            return cut;
-        for (*bad = 0; rest > 0 && *bad < count; ++*bad)
-            if (decode_slowly(&decoders[*bad], &k, rest) != 0)
-                return cut;
     }
     return NULL;
 }

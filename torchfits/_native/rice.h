@@ -21,8 +21,8 @@ int tf_rice_coding_of(int width, tf_rice_coding *coding);
 /* The fewest bytes that a stream of n numbers of `width` bytes, in blocks of `block`, can have. */
 uint64_t tf_rice_least(uint64_t n, int width, uint64_t block);
 
-/* As many streams are decoded at once best: what one waits for, the others use. */
-#define TF_RICE_TOGETHER 4
+/* So many streams are decoded at once best. */
+#define TF_RICE_TOGETHER 16
 
 /* The n numbers of each of up to TF_RICE_TOGETHER streams to n * width bytes at each of `to`, aligned to `width`, in
  * the host's byte order. NULL, or what is wrong with one of them, streams[*bad], as the end of a sentence that begins

@@ -128,8 +128,8 @@ static inline INLINED int put_unit_portable(decoder *d, int width, const uint64_
 static inline INLINED int KERNEL(decode_together)(decoder *d, const int count, const kind *k, const int width,
                                                   const grouping *g)
 {
-    uint64_t saved[TF_RICE_TOGETHER][UNIT], bits[TF_RICE_TOGETHER], lengths[TF_RICE_TOGETHER];
-    const uint8_t *at[TF_RICE_TOGETHER];
+    uint64_t saved[AT_ONCE][UNIT], bits[AT_ONCE], lengths[AT_ONCE];
+    const uint8_t *at[AT_ONCE];
     unsigned lost = 0;
     UNROLL
     for (int s = 0; s < count; s++) {
@@ -174,11 +174,11 @@ static inline INLINED int KERNEL(decode_together)(decoder *d, const int count, c
 static int KERNEL(decode_units)(decoder *d, int count, const kind *k, uint64_t units)
 {
     for (; units > 0; units--) {
-        const grouping *g = count == TF_RICE_TOGETHER ? fast_way(d, count, k) : NULL;
+        const grouping *g = count == AT_ONCE ? fast_way(d, count, k) : NULL;
         if (g) {
             /* the compiler leaves out what only other widths need */
-            const int bad = k->width == 2 ? KERNEL(decode_together)(d, TF_RICE_TOGETHER, k, 2, g)
-                                          : KERNEL(decode_together)(d, TF_RICE_TOGETHER, k, k->width, g);
+            const int bad = k->width == 2 ? KERNEL(decode_together)(d, AT_ONCE, k, 2, g)
+                                          : KERNEL(decode_together)(d, AT_ONCE, k, k->width, g);
             if (bad >= 0)
                 return bad;
             continue;
