@@ -187,12 +187,8 @@ cdef _room_for_parts(size_t room):
 
 cdef int _in_parts(const unsigned char[::1] file, const tf_sharing *sharing, uint8_t[::1] data, size_t room,
                    size_t *taken, size_t *made) except -2:
-    cdef uint8_t[::1] scratch
-    try:
-        # at least 1, so that there is an address
-        scratch = _memory(tf_sharing_scratch(sharing) + 1)
-    except MemoryError:
-        return 0  # one thread does without
+    # at least 1, so that there is an address
+    cdef uint8_t[::1] scratch = _memory(tf_sharing_scratch(sharing) + 1)
     cdef uint8_t *to = &data[0]
     cdef void *work = &scratch[0]
     cdef tf_stream c_file
