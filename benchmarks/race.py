@@ -37,6 +37,7 @@ from astropy.io import fits
 from benchmarks import report
 from benchmarks.cases import CASES, Case, Files
 from benchmarks.report import FLOORS, NAMES, NAMESAKE, Outcome
+from torchfits import _direct
 
 HERE = Path(__file__).resolve().parent
 BUILD = HERE.parent / "build" / "bench"
@@ -248,6 +249,20 @@ def scale(runner: Worker, folder: Path) -> str:
     return f"Tiny files in a list: {few:.1f} us a file of 1,000, {many:.1f} us a file of 100,000."
 
 
+def rates(ours: Worker, fitsio: Worker, files: Files) -> str:
+    """How fast one core reads RICE_1: by each variant of our kernels, and by cfitsio."""
+    kinds = dict.fromkeys(_direct.variants(), ours) | {"fitsio": fitsio}
+    seconds: dict[str, list[float]] = {name: [] for name in kinds}
+    for _ in range(5):
+        for name, runner in kinds.items():
+            answer = runner.prepare("compressed" if runner is fitsio else f"compressed {name}", files)
+            if "seconds" not in answer:
+                return f"Rates of RICE_1, {name}: {answer}"
+            seconds[name] += runner.ask("run 3")["seconds"]
+    found = [f"{name} {4096**2 / 1e6 / statistics.median(each):.0f}" for name, each in seconds.items()]
+    return f"RICE_1 int16 4096² by one thread, million pixels a second: {', '.join(found)}."
+
+
 def main() -> None:
     title, _, text = (__doc__ or "").partition("\n")
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=title)
@@ -276,6 +291,8 @@ def main() -> None:
         small, large = made.get(CASES["f32_256"].make), made.get(CASES["f32_8k"].make)
         if small and large:
             after += [peak_memory(runners["anew"], small, large)]
+        if rice := made.get(CASES["rice"].make):
+            after += [rates(runners["kept"], runners["fitsio"], rice)]
         if options.scale:
             after += [scale(runners["anew"], Path(folder))]
     versions = [worker.versions for worker in runners.values()]

@@ -25,6 +25,7 @@ from readers import (
 )
 
 import torchfits
+from torchfits import _direct
 
 VERSION = f"torchfits {torchfits.versions()['torchfits']}, this checkout"
 KEPT = sys.argv[-1] == "kept"
@@ -137,6 +138,13 @@ def alone(way: Callable, path: str) -> object:
     return result
 
 
+def by_variant(name: str, path: str) -> object:
+    _direct.use_variant(name)
+    result = alone(partial(image, hdu=1), path)
+    _direct.use_variant(_direct.variants()[0])
+    return result
+
+
 QUANTIZE = torchfits.Quantize(level=4, method="dither1", seed=1)
 
 WAYS = {
@@ -151,6 +159,7 @@ WAYS = {
     "last": [partial(image, hdu="E99")],
     "spectra": [spectra],
     "compressed": [partial(image, hdu=1)],
+    **{f"compressed {name}": [partial(by_variant, name)] for name in _direct.variants()},
     "write_rice": [write],
     "write_quantized": [partial(write, quantize=QUANTIZE)],
     "table": [table],
