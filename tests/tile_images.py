@@ -40,7 +40,7 @@ def data_of(path, hdu: int) -> np.ndarray:
 
 
 def readings(path, hdu: int) -> list[np.ndarray]:
-    """What our own codecs make of an image: by either kind of kernels, by one thread and by two."""
+    """What our own codecs make of an image: by each variant of the kernels, by one thread and by two."""
     found = []
     for name, threads in itertools.product(torchfits._direct.variants(), (1, 2)):
         torchfits._direct.use_variant(name)

@@ -237,7 +237,7 @@ static const grouping *fast_way(const decoder *d, int count, const kind *k)
 #define KERNELS "rice_kernels.h"
 #include "variants.h"
 
-#ifdef HAVE_AVX512
+#ifdef HAVE_AVX2
 BEGIN_TARGET(AVX512)
 #include "rice_lanes.h"
 END_TARGET
@@ -300,7 +300,7 @@ const char *tf_rice_decode(const tf_stream *streams, int count, int width, uint6
         *d = (decoder){{s->bytes, s->bytes + s->size, 1}, 0, 0, to[i]};
         take(&d->in, 8 * (unsigned)width, &d->last);
     }
-#ifdef HAVE_AVX512
+#ifdef HAVE_AVX2
     if (tf_uses_avx512() && count >= LANES_WORTH)
         return decode_in_lanes(decoders, count, &k, block, n, bad);
 #endif

@@ -4,7 +4,7 @@
 
 #define LANES 16
 #define ALL_LANES 0xffffu
-/* for fewer streams than this it takes longer than one after the other */
+/* for fewer streams than this it takes longer than four at once, most of them being ordinary */
 #define LANES_WORTH 7
 
 /* What UNIT codes and the field before them take from a stream at most: a filling each, of 7 bytes, and the 8 bytes
@@ -234,8 +234,8 @@ static const char *decode_in_lanes(const decoder *decoders, int count, const kin
     lanes l = {.near_end = {0}};
     size_t offset = 0;
     for (int i = 0; i < LANES; i++) {
-        /* lanes that no stream is left for do the last one once more */
-        const decoder *d = &decoders[i < count ? i : count - 1];
+        /* lanes that no stream is left for do one once more */
+        const decoder *d = &decoders[i % count];
         l.at[i] = d->in.at;
         l.end[i] = d->in.end;
         l.bits[i] = d->in.bits;
