@@ -117,6 +117,7 @@ def hdu_report(path: str, file: Any, index: int) -> dict[str, Any]:
     if isinstance(hdu, torchfits.ImageHDU):
         found["shape"] = outcome(lambda: list(hdu.shape))
         found["read"] = outcome(hdu.read)
+        found["alone"] = outcome(lambda: torchfits.read(path, index, cache=False))
         found["raw"] = outcome(lambda: hdu.read(raw=True))
         found["part"] = outcome(lambda: hdu.read((slice(0, 1), ...)))
     if isinstance(hdu, torchfits.TableHDU):

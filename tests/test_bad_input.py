@@ -54,6 +54,7 @@ def check_harmless(found: dict[str, Any], path: str, *, memory: int = 1 << 27, s
         assert error["path"] == path, error
         assert path in error["text"], error
     for i, hdu in enumerate(found["hdus"]):
+        assert "alone" not in hdu or hdu["alone"] == hdu["read"]
         for error in errors(hdu):
             assert f"HDU {error['hdu']!r}" in error["text"]
             assert error["hdu"] == i or (error["hdu"] < i and error["error"] != "HduMissing"), error

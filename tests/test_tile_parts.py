@@ -138,7 +138,7 @@ def test_rice_is_decoded_as_far_as_it_is_wanted(tmp_path, dtype):
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("row", [1, 2, 3, 7])
 def test_tiles_of_which_more_is_wanted_than_of_those_decoded_with_them(tmp_path, row, threads):
-    """That one of them ends before what another wants does not matter to it, and hides nothing of the others."""
+    """That one of them ends before what another wants does not matter to it, and hides nothing of others."""
     array = np.random.default_rng(9).integers(-99, 99, (20, 400)).astype("i2")
     cells = list(streams(array, (1, 400), "RICE_1")["COMPRESSED_DATA"][1])
     cells[:row] = [cell[:-300] for cell in cells[:row]]

@@ -1,9 +1,11 @@
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from typing_extensions import Buffer, Self, disjoint_base
 
 from torchfits.source import Identity
+
+_Tensor = TypeVar("_Tensor")
 
 TYPES: dict[str, int]
 KINDS: dict[int, str]
@@ -291,6 +293,9 @@ def read_stack(
     size: int,
     threads: int,
 ) -> bytearray: ...
+def read_alone(
+    path: bytes, index: int, make: Callable[[tuple[int, ...], int], tuple[_Tensor, int]]
+) -> tuple[int, _Tensor | None]: ...
 def gather_rows(
     paths: list[bytes],
     which: int | tuple[bytes, int | None],

@@ -223,6 +223,39 @@ def read_stack(list paths not None, which, int bitpix, tuple shape not None, Con
     return files.done
 
 
+def read_alone(bytes path not None, int64_t index, make not None):
+    """All pixels of a small plain image of which no more than the order of bytes and signs change.
+
+    Args:
+        path: Of a file that is opened for nothing else.
+        index: Of the HDU, from 0.
+        make: What gives a tensor of a shape and a code of `TYPES`, and where its memory is.
+
+    Returns:
+        FILE_DONE and the tensor; else None, after FILE_CHANGED because the file changed meanwhile. What is
+        neither is to be read in another way, which may find out what is wrong.
+    """
+    cdef tf_alone alone
+    cdef const char *c_path = path
+    cdef tf_done done
+    cdef int k
+    cdef bint found
+    cdef size_t address
+    with nogil:
+        found = tf_open_alone(&alone, c_path, index) == 0
+    if not found:
+        return TF_NOT_DONE, None
+    shape = tuple([alone.header.axes[k] for k in range(alone.header.naxis - 1, -1, -1)])
+    try:
+        tensor, address = make(shape, alone.conversion.values)
+    except BaseException:
+        tf_read_alone(&alone, NULL)
+        raise
+    with nogil:
+        done = tf_read_alone(&alone, <void *>address)
+    return done, tensor if done == TF_FILE_DONE else None
+
+
 def gather_rows(list paths not None, which, bytes header not None, int64_t row_bytes, list fields not None,
                 const int64_t[::1] first not None, const int64_t[::1] rows not None,
                 const int64_t[::1] places not None, int threads):

@@ -441,7 +441,8 @@ cdef extern from "_native/files.h" nogil:
         int any_version
         int64_t version
     int tf_is_named(const tf_header *header, const tf_which *which)
-    enum:
+    ctypedef enum tf_done:
+        TF_NOT_DONE
         TF_FILE_DONE
         TF_FILE_CHANGED
     ctypedef struct tf_files:
@@ -468,6 +469,11 @@ cdef extern from "_native/files.h" nogil:
         const int64_t *rows
         const int64_t *places
     void tf_gather_rows(const tf_files *files, const tf_gathering *gathering, int threads)
+    ctypedef struct tf_alone:
+        tf_header header
+        tf_conversion conversion
+    int tf_open_alone(tf_alone *alone, const char *path, int64_t index)
+    tf_done tf_read_alone(tf_alone *alone, void *to)
     void tf_read_stack(const tf_files *files, const tf_stack *stack, int threads)
     void tf_read_cards(const tf_files *files, int keywords, const uint8_t *names, uint8_t *cards, int threads)
 

@@ -31,6 +31,7 @@ STORED = {
 }
 # what our kernels call the dtypes that they write
 CODES: dict[torch.dtype, int] = {getattr(torch, name): code for name, code in _direct.TYPES.items()}
+DTYPES = {code: dtype for dtype, code in CODES.items()}
 # (BITPIX, BZERO) with BSCALE 1 -> exact integers of the other signedness (section 4.4.2.5, table 11)
 OTHER_SIGN: dict[tuple[int, float], torch.dtype] = {
     (8, -128): torch.int8,

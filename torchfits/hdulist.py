@@ -15,7 +15,7 @@ from torchfits.errors import FitsError, FitsFormatError, FitsIOError, FitsUnsupp
 from torchfits.groups import GroupsHDU
 from torchfits.hdu import HDU
 from torchfits.header import Header
-from torchfits.image import ImageHDU, is_small, read_together, read_whole
+from torchfits.image import ImageHDU, is_small, read_alone, read_together, read_whole
 from torchfits.layout import Hdu
 from torchfits.sections import Section
 from torchfits.source import Path
@@ -295,10 +295,15 @@ def read(
         torch.Size([3, 4])
     """
     _check_engine(engine, path)
+    as_it_is = section is None and dtype is None and out is None and device == "cpu" and engine != "cfitsio"
+    if as_it_is and not cache and (hdu is None or (type(hdu) is int and hdu >= 0)):
+        # half of the time would go into what is known of a file for the next read
+        tensor = read_alone(path, hdu or 0)
+        if tensor is not None:
+            return tensor
     with open_file(path, cache) as file:
         key = _first_with_data(file) if hdu is None else hdu
-        as_it_is = section is None and dtype is None and out is None and device == "cpu"
-        if as_it_is and engine != "cfitsio" and type(key) is int and key >= 0:
+        if as_it_is and type(key) is int and key >= 0:
             # a small image is read in less time than an HDUList and its HDU are made
             plain = file.find(key)
             tensor = None if plain is None else read_whole(file, plain, mmap)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator
 from functools import cached_property, partial
 from typing import Any, Literal, cast
 
 import torch
 
-from torchfits import compression
+from torchfits import _direct, compression
 from torchfits._core import MAX_COMPRESSED_AXES, MAX_SUBSET_AXES
 from torchfits._direct import (
+    FILE_CHANGED,
     SMALL_JOB,
     Conversion,
     TileCache,
@@ -23,6 +25,7 @@ from torchfits._direct import (
 )
 from torchfits._tensors import (
     CODES,
+    DTYPES,
     OTHER_SIGN,
     STORED,
     Device,
@@ -42,11 +45,12 @@ from torchfits._tensors import (
 )
 from torchfits.cache import OpenFile, tile_cache_bytes
 from torchfits.compression import Compression, Quantize
-from torchfits.errors import FitsError, FitsFormatError, FitsUnsupported
+from torchfits.errors import FitsError, FitsFormatError, FitsIOError, FitsUnsupported
 from torchfits.hdu import HDU
 from torchfits.header import Header
 from torchfits.layout import Hdu, ImageLayout, TileLayout
 from torchfits.sections import Section, resolve_section, split_ranges
+from torchfits.source import Path, file_path
 from torchfits.tiles import tiling_of
 from torchfits.wcs import WCS
 
@@ -601,6 +605,20 @@ def read_whole(file: OpenFile, hdu: Hdu, mmap: bool) -> torch.Tensor | None:
         error.locate(path=file.path, hdu=hdu.index)
         raise
     return tensor
+
+
+def read_alone(path: Path, index: int) -> torch.Tensor | None:
+    """All of a small plain image, as `ImageHDU.read` gives it, of a file that nobody keeps; None as above."""
+    name = file_path(path)
+    done, tensor = _direct.read_alone(os.fsencode(name), index, _room)
+    if done == FILE_CHANGED:
+        raise FitsIOError("the file changed while it was read", path=name)
+    return tensor
+
+
+def _room(shape: tuple[int, ...], code: int) -> tuple[torch.Tensor, int]:
+    tensor = allocate(shape, DTYPES[code])
+    return tensor, tensor.data_ptr()
 
 
 def cutouts_at(

@@ -6,6 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "least.h"
+
 /* small files are read whole at once */
 #define WHOLE_FILE ((size_t)16384)
 /* a longer header is left to others */
@@ -196,6 +198,42 @@ static void stack_files(void *argument)
     }
     free(reader);
     tf_head_free(&head);
+}
+
+int tf_open_alone(tf_alone *alone, const char *path, int64_t index)
+{
+    const tf_which which = {.index = index};
+    tf_header *h = &alone->header;
+    tf_conversion *c = &alone->conversion;
+    alone->head = TF_NO_HEAD;
+    const int64_t start = go_to(&alone->head, path, &which, TF_FIRST_READ, h);
+    if (start >= 0 && h->kind == TF_HDU_IMAGE && h->pcount == 0 && h->gcount == 1 && h->data_bytes > 0
+        && h->data_bytes < TF_SMALL_JOB
+        && tf_conversion_of(c, h->bitpix, h->scale, h->zero, h->has_blank, h->blank) == 0 && tf_is_swap(c)) {
+        alone->start = start + h->header_bytes;
+        return 0;
+    }
+    tf_read_alone(alone, NULL);
+    return -1;
+}
+
+tf_done tf_read_alone(tf_alone *alone, void *to)
+{
+    tf_head *head = &alone->head;
+    const int64_t size = alone->header.data_bytes;
+    int result = -1;
+    if (to) {
+        tf_outcome outcome;
+        const int64_t there = least(size, greatest(head->at + (int64_t)head->have - alone->start, 0));
+        if (there > 0)
+            memcpy(to, tf_head_bytes(head, alone->start), (size_t)there);
+        result = tf_pread(head->fd, (uint8_t *)to + there, (size_t)(size - there), alone->start + there, &outcome);
+        if (result == 0)
+            tf_swap_in_place(&alone->conversion, to, (size_t)size / tf_width(alone->conversion.stored));
+    }
+    const tf_done done = (tf_done)finish(head, result);
+    tf_head_free(head);
+    return done;
 }
 
 static int is_continued(const uint8_t *card, const uint8_t *end)

@@ -74,6 +74,20 @@ typedef struct {
 /* Plain images into one array. */
 void tf_read_stack(const tf_files *files, const tf_stack *stack, int threads);
 
+/* An image of a file that is opened for nothing else. */
+typedef struct {
+    tf_head head;
+    tf_header header;
+    tf_conversion conversion;
+    int64_t start; /* of the pixels */
+} tf_alone;
+
+/* 0, or -1, and nothing is open, where there is no small plain image whose numbers stand for themselves but for the order
+ * of bytes and their signs. */
+int tf_open_alone(tf_alone *alone, const char *path, int64_t index);
+/* All its pixels to `to`; then the file is closed. Without `to` it is only closed. */
+tf_done tf_read_alone(tf_alone *alone, void *to);
+
 /* Rows of tables that are laid out as one that is known. */
 typedef struct {
     const uint8_t *header; /* of that table */
