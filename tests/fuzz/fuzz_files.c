@@ -1,4 +1,5 @@
-/* A few small files, each of them several times, through tf_read_stack, tf_read_cards and tf_gather_rows.
+/* A few small files, each of them several times, through tf_read_stack, tf_read_cards and tf_gather_rows, and each by
+ * itself through tf_read_alone.
  *
  * The input is parameters and then lines, which become cards; see put_file. A file counts as done just where a slow
  * walk through its bytes says so, and what it gave is what that walk finds. */
@@ -250,6 +251,46 @@ static void check_stack(const world *w, input *in)
     free(expected);
 }
 
+/* Whether it is an image of less than a large job, whose numbers mean themselves but for their signs. */
+static int is_for_one_call(const hdu *found, const meaning *m)
+{
+    const tf_header *h = &found->h;
+    const tf_conversion c = conversion_for(m);
+    return h->kind == TF_HDU_IMAGE && h->pcount == 0 && h->gcount == 1 && 0 < h->data_bytes
+           && h->data_bytes < TF_SMALL_JOB && tf_is_swap(&c);
+}
+
+/* Each file by itself. */
+static void check_alone(const world *w)
+{
+    static arena place;
+    for (int i = 0; i < w->files && w->which.index >= 0; i++) {
+        const text *bytes = bytes_of(w, i);
+        hdu found;
+        tf_alone alone;
+        meaning m;
+        int good = find_hdu(bytes, &w->which, &found);
+        if (good) {
+            m = (meaning){found.h.bitpix, found.h.scale, found.h.zero, found.h.has_blank, found.h.blank, TF_F64};
+            m.wanted = natural_type(&m);
+            good = is_for_one_call(&found, &m);
+        }
+        CHECK((tf_open_alone(&alone, w->file[i].path, w->which.index) == 0) == good);
+        if (!good)
+            continue;
+        const guarded to = guard(&place, (size_t)found.h.data_bytes, 0, 1);
+        const int64_t width = (int64_t)tf_width(m.wanted);
+        mark(&to);
+        CHECK(tf_read_alone(&alone, to.start) == (has_all_data(bytes, &found) ? TF_FILE_DONE : TF_NOT_DONE));
+        check_marks(&to);
+        for (int64_t k = 0; has_all_data(bytes, &found) && k < found.h.data_bytes; k += width) {
+            uint8_t element[8];
+            slow_convert(&m, element, bytes->bytes + found.data + k);
+            CHECK(memcmp(element, to.start + k, (size_t)width) == 0);
+        }
+    }
+}
+
 /* ---------------------------------------------------------------------------- keywords */
 
 static int is_end(const uint8_t *card)
@@ -430,6 +471,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     w.paths = (int)(take_within(&in, 0, 3) ? take_within(&in, 1, 6) : take_within(&in, 0, MOST_PATHS));
     make_files(&w, &lines);
     check_cards(&w);
+    check_alone(&w);
     if (w.paths > 0) {
         check_stack(&w, &in);
         check_rows(&w, &in);

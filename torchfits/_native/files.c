@@ -220,9 +220,9 @@ int tf_open_alone(tf_alone *alone, const char *path, int64_t index)
 tf_done tf_read_alone(tf_alone *alone, void *to)
 {
     tf_head *head = &alone->head;
-    const int64_t size = alone->header.data_bytes;
     int result = -1;
     if (to) {
+        const int64_t size = alone->header.data_bytes;
         tf_outcome outcome;
         const int64_t there = least(size, greatest(head->at + (int64_t)head->have - alone->start, 0));
         if (there > 0)
