@@ -294,7 +294,7 @@ def read_stack(
     threads: int,
 ) -> bytearray: ...
 def read_alone(
-    path: bytes, index: int, make: Callable[[tuple[int, ...], int], tuple[_Tensor, int]]
+    path: bytes, index: int | None, make: Callable[[tuple[int, ...], int], tuple[_Tensor, int, int]]
 ) -> tuple[int, _Tensor | None]: ...
 def gather_rows(
     paths: list[bytes],

@@ -85,6 +85,7 @@ from torchfits._kernels cimport (
     tf_change,
     tf_change_of,
     tf_check_descriptors,
+    tf_close_alone,
     tf_column_width,
     tf_dequantise,
     tf_noise_guess,

@@ -1,4 +1,4 @@
-# Part of _direct.pyx: the HDUs of a file, and one HDU of many files.
+# Part of _direct.pyx: the HDUs of a file, and one HDU of a file or of many.
 
 # ---------------------------------------------------------------------------- HDUs
 
@@ -223,33 +223,37 @@ def read_stack(list paths not None, which, int bitpix, tuple shape not None, Con
     return files.done
 
 
-def read_alone(bytes path not None, int64_t index, make not None):
-    """All pixels of a small plain image of which no more than the order of bytes and signs change.
+def read_alone(bytes path not None, index, make not None):
+    """All pixels of a plain image of less than SMALL_JOB bytes, of a file that is opened for nothing else.
 
     Args:
-        path: Of a file that is opened for nothing else.
-        index: Of the HDU, from 0.
-        make: What gives a tensor of a shape and a code of `TYPES`, and where its memory is.
+        index: Of the HDU, from 0; None for the first with data.
+        make: What gives a tensor of a shape and a code of `TYPES`, its address and its bytes.
 
     Returns:
-        FILE_DONE and the tensor; else None, after FILE_CHANGED because the file changed meanwhile. What is
-        neither is to be read in another way, which may find out what is wrong.
+        (FILE_DONE, tensor); (FILE_CHANGED, None) where the file changed meanwhile; (0, None) where it is to
+        be read in another way, which may find out what is wrong.
     """
     cdef tf_alone alone
+    cdef tf_which which
     cdef const char *c_path = path
     cdef tf_done done
     cdef int k
     cdef bint found
-    cdef size_t address
+    cdef size_t address, size
+    which.index, which.name = -1 if index is None else index, NULL
     with nogil:
-        found = tf_open_alone(&alone, c_path, index) == 0
+        found = tf_open_alone(&alone, c_path, &which) == 0
     if not found:
         return TF_NOT_DONE, None
-    shape = tuple([alone.header.axes[k] for k in range(alone.header.naxis - 1, -1, -1)])
     try:
-        tensor, address = make(shape, alone.conversion.values)
+        shape = tuple([alone.header.axes[k] for k in range(alone.header.naxis - 1, -1, -1)])
+        tensor, address, size = make(shape, alone.conversion.wanted)
+        if address == 0 or size != alone.header.data_bytes // tf_width(alone.conversion.stored) \
+                * tf_width(alone.conversion.wanted):
+            raise ValueError("the image and the memory differ in size")
     except BaseException:
-        tf_read_alone(&alone, NULL)
+        tf_close_alone(&alone)
         raise
     with nogil:
         done = tf_read_alone(&alone, <void *>address)

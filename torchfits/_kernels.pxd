@@ -472,7 +472,8 @@ cdef extern from "_native/files.h" nogil:
     ctypedef struct tf_alone:
         tf_header header
         tf_conversion conversion
-    int tf_open_alone(tf_alone *alone, const char *path, int64_t index)
+    int tf_open_alone(tf_alone *alone, const char *path, const tf_which *which)
+    void tf_close_alone(tf_alone *alone)
     tf_done tf_read_alone(tf_alone *alone, void *to)
     void tf_read_stack(const tf_files *files, const tf_stack *stack, int threads)
     void tf_read_cards(const tf_files *files, int keywords, const uint8_t *names, uint8_t *cards, int threads)

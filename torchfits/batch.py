@@ -18,7 +18,6 @@ from typing import Any, Literal
 import torch
 
 from torchfits._direct import (
-    FILE_CHANGED,
     FILE_DONE,
     gather_rows,
     read_cards,
@@ -40,13 +39,12 @@ from torchfits.columns import Ragged, Values, arrays_of, cells_of, dtype_of
 from torchfits.errors import (
     FitsError,
     FitsFormatError,
-    FitsIOError,
     FitsWarning,
     SectionError,
 )
 from torchfits.hdulist import HDUList, Key, open
 from torchfits.header import Card
-from torchfits.image import ImageHDU, conversion_of
+from torchfits.image import ImageHDU, check_unchanged, conversion_of
 from torchfits.layout import Column, ImageLayout
 from torchfits.sections import Section, resolve_section
 from torchfits.source import Path, file_path
@@ -195,7 +193,7 @@ class _Batch:
             try:
                 if i in self.failed:
                     raise self.failed[i]
-                _check_unchanged(done[i - first], self.names[i])
+                check_unchanged(done[i - first], self.names[i], self.hdu)
                 self._read_one(self.names[i], stack[i - first])
             except FitsError as error:
                 failed[i] = error
@@ -272,12 +270,6 @@ def _in_threads(work: Callable[[int], None], items: list[int]) -> None:
             each.result()
 
 
-def _check_unchanged(done: int, name: str | bytes) -> None:
-    """Another try at a file that changed while it was read could hide that."""
-    if done == FILE_CHANGED:
-        raise FitsIOError("the file changed while it was read", path=name)
-
-
 def _which(hdu: Key) -> int | tuple[bytes, int | None] | None:
     """How C finds an HDU; None where it cannot."""
     if isinstance(hdu, int) and not isinstance(hdu, bool):
@@ -327,7 +319,7 @@ def read_keys(
         values = [[_parsed(value) for value in column] for column in values]
     for i, name in enumerate(names):
         if done[i] != FILE_DONE:
-            _check_unchanged(done[i], name)
+            check_unchanged(done[i], name, hdu)
             with open(name, cache=False) as file:
                 header = file[hdu].read_header()
                 for key, column in zip(wanted, values, strict=True):
@@ -406,7 +398,7 @@ def gather(
             done = _gather_plain(first, chosen, result, hdu, files)
             for (path, places), finished in zip(files.items(), done, strict=True):
                 if finished != FILE_DONE:
-                    _check_unchanged(finished, path)
+                    check_unchanged(finished, path, hdu)
                     _gather_one(path, hdu, places, result)
     return {
         name: found.joined(len(rows), ragged) if isinstance(found, _Arrays) else found

@@ -18,11 +18,12 @@ from torchfits.header import Header
 from torchfits.image import ImageHDU, is_small, read_alone, read_together, read_whole
 from torchfits.layout import Hdu
 from torchfits.sections import Section
-from torchfits.source import Path
+from torchfits.source import Path, file_path
 from torchfits.table import TableHDU
 
 Key = int | str | tuple[str, int]
 Engine = Literal["auto", "direct", "cfitsio"]
+_FEW = 10  # HDUs that may be passed twice: where the first way does not do, the other begins anew
 
 
 def open(
@@ -295,10 +296,11 @@ def read(
         torch.Size([3, 4])
     """
     _check_engine(engine, path)
+    path = file_path(path)
     as_it_is = section is None and dtype is None and out is None and device == "cpu" and engine != "cfitsio"
-    if as_it_is and not cache and (hdu is None or (type(hdu) is int and hdu >= 0)):
-        # half of the time would go into what is known of a file for the next read
-        tensor = read_alone(path, hdu or 0)
+    if as_it_is and not cache and (hdu is None or (type(hdu) is int and 0 <= hdu < _FEW)):
+        # what is known of an open file, for its next read, takes longer than to read a small image
+        tensor = read_alone(path, hdu)
         if tensor is not None:
             return tensor
     with open_file(path, cache) as file:

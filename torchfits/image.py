@@ -50,7 +50,6 @@ from torchfits.hdu import HDU
 from torchfits.header import Header
 from torchfits.layout import Hdu, ImageLayout, TileLayout
 from torchfits.sections import Section, resolve_section, split_ranges
-from torchfits.source import Path, file_path
 from torchfits.tiles import tiling_of
 from torchfits.wcs import WCS
 
@@ -607,18 +606,29 @@ def read_whole(file: OpenFile, hdu: Hdu, mmap: bool) -> torch.Tensor | None:
     return tensor
 
 
-def read_alone(path: Path, index: int) -> torch.Tensor | None:
-    """All of a small plain image, as `ImageHDU.read` gives it, of a file that nobody keeps; None as above."""
-    name = file_path(path)
-    done, tensor = _direct.read_alone(os.fsencode(name), index, _room)
-    if done == FILE_CHANGED:
-        raise FitsIOError("the file changed while it was read", path=name)
+def read_alone(path: str | bytes, index: int | None) -> torch.Tensor | None:
+    """All of a small plain image, as `ImageHDU.read` gives it, of a file that is opened for nothing else.
+
+    The first with data where `index` is None. None where it is to be read in another way.
+    """
+    try:
+        done, tensor = _direct.read_alone(os.fsencode(path), index, _room_of)
+    except FitsError as error:
+        error.locate(path=path, hdu=index)
+        raise
+    check_unchanged(done, path, index)
     return tensor
 
 
-def _room(shape: tuple[int, ...], code: int) -> tuple[torch.Tensor, int]:
+def _room_of(shape: tuple[int, ...], code: int) -> tuple[torch.Tensor, int, int]:
     tensor = allocate(shape, DTYPES[code])
-    return tensor, tensor.data_ptr()
+    return tensor, *address(tensor)
+
+
+def check_unchanged(done: int, path: str | bytes, hdu: int | str | tuple | None) -> None:
+    """Another try at a file that changed while it was read could hide that."""
+    if done == FILE_CHANGED:
+        raise FitsIOError("the file changed while it was read", path=path, hdu=hdu)
 
 
 def cutouts_at(

@@ -105,6 +105,8 @@ static int is_wanted(const tf_which *which, int64_t index, const tf_header *h)
 {
     if (which->index >= 0)
         return index == which->index;
+    if (!which->name)
+        return h->data_bytes > 0;
     if (h->name_length != which->name_length || (!which->any_version && h->version != which->version))
         return 0;
     for (int i = 0; i < h->name_length; i++) {
@@ -140,12 +142,12 @@ static int has_all_data(const text *bytes, const hdu *found)
 
 static void choose_hdu(input *in, tf_which *which)
 {
-    static const char *const names[] = {"SCI", "", "ERR"};
+    static const char *const names[] = {"SCI", "", NULL};
     const int choice = (int)take_within(in, 0, 7), version = (int)take_within(in, 0, 3);
     memset(which, 0, sizeof *which);
     which->index = choice < 4 ? choice : choice == 4 ? 1000000 : -1;
     which->name = names[choice > 4 ? choice - 5 : 0];
-    which->name_length = (int)strlen(which->name);
+    which->name_length = which->name ? (int)strlen(which->name) : 0;
     which->any_version = version == 0;
     which->version = version;
 }
@@ -251,42 +253,35 @@ static void check_stack(const world *w, input *in)
     free(expected);
 }
 
-/* Whether it is an image of less than a large job, whose numbers mean themselves but for their signs. */
-static int is_for_one_call(const hdu *found, const meaning *m)
-{
-    const tf_header *h = &found->h;
-    const tf_conversion c = conversion_for(m);
-    return h->kind == TF_HDU_IMAGE && h->pcount == 0 && h->gcount == 1 && 0 < h->data_bytes
-           && h->data_bytes < TF_SMALL_JOB && tf_is_swap(&c);
-}
-
 /* Each file by itself. */
 static void check_alone(const world *w)
 {
     static arena place;
-    for (int i = 0; i < w->files && w->which.index >= 0; i++) {
+    for (int i = 0; i < w->files; i++) {
         const text *bytes = bytes_of(w, i);
         hdu found;
         tf_alone alone;
         meaning m;
-        int good = find_hdu(bytes, &w->which, &found);
-        if (good) {
-            m = (meaning){found.h.bitpix, found.h.scale, found.h.zero, found.h.has_blank, found.h.blank, TF_F64};
-            m.wanted = natural_type(&m);
-            good = is_for_one_call(&found, &m);
+        const int good = find_hdu(bytes, &w->which, &found) && found.h.kind == TF_HDU_IMAGE && found.h.data_bytes > 0 &&
+                         found.h.data_bytes < TF_SMALL_JOB && has_all_data(bytes, &found);
+        for (int closed = 1; closed >= 0; closed--) {
+            CHECK((tf_open_alone(&alone, w->file[i].path, &w->which) == 0) == good);
+            if (good && closed)
+                tf_close_alone(&alone);
         }
-        CHECK((tf_open_alone(&alone, w->file[i].path, w->which.index) == 0) == good);
         if (!good)
             continue;
-        const guarded to = guard(&place, (size_t)found.h.data_bytes, 0, 1);
-        const int64_t width = (int64_t)tf_width(m.wanted);
+        m = (meaning){found.h.bitpix, found.h.scale, found.h.zero, found.h.has_blank, found.h.blank, TF_F64};
+        m.wanted = natural_type(&m);
+        const int64_t stored = abs(m.bitpix) / 8, wanted = (int64_t)tf_width(m.wanted), n = found.h.data_bytes / stored;
+        const guarded to = guard(&place, (size_t)(n * wanted), 0, 1);
         mark(&to);
-        CHECK(tf_read_alone(&alone, to.start) == (has_all_data(bytes, &found) ? TF_FILE_DONE : TF_NOT_DONE));
+        CHECK(tf_read_alone(&alone, to.start) == TF_FILE_DONE);
         check_marks(&to);
-        for (int64_t k = 0; has_all_data(bytes, &found) && k < found.h.data_bytes; k += width) {
+        for (int64_t k = 0; k < n; k++) {
             uint8_t element[8];
-            slow_convert(&m, element, bytes->bytes + found.data + k);
-            CHECK(memcmp(element, to.start + k, (size_t)width) == 0);
+            slow_convert(&m, element, bytes->bytes + found.data + k * stored);
+            CHECK(same_elements(&m, to.start + k * wanted, element, 1));
         }
     }
 }

@@ -88,6 +88,13 @@ int tf_is_named(const tf_header *header, const tf_which *which)
     return 1;
 }
 
+static int is_wanted(const tf_header *header, int64_t index, const tf_which *which)
+{
+    if (which->index >= 0)
+        return index == which->index;
+    return which->name ? tf_is_named(header, which) : header->data_bytes > 0;
+}
+
 /* Opens a file and goes to its HDU: where that starts, or -1 where it could not be found here. */
 static int64_t go_to(tf_head *head, const char *path, const tf_which *which, size_t ask, tf_header *header)
 {
@@ -99,7 +106,7 @@ static int64_t go_to(tf_head *head, const char *path, const tf_which *which, siz
     if (head->fd < 0 || tf_identify(head->fd, &head->identity, &kind) != 0 || kind != TF_REGULAR)
         return -1;
     for (int64_t i = 0; tf_scan_at(head, start, i == 0, i == 0 ? ask : TF_FIRST_READ, header) == TF_AT_HDU; i++) {
-        if (which->index >= 0 ? i == which->index : tf_is_named(header, which))
+        if (is_wanted(header, i, which))
             return start;
         start += header->header_bytes + (header->data_bytes + TF_BLOCK - 1) / TF_BLOCK * TF_BLOCK;
     }
@@ -200,40 +207,55 @@ static void stack_files(void *argument)
     tf_head_free(&head);
 }
 
-int tf_open_alone(tf_alone *alone, const char *path, int64_t index)
+int tf_open_alone(tf_alone *alone, const char *path, const tf_which *which)
 {
-    const tf_which which = {.index = index};
-    tf_header *h = &alone->header;
-    tf_conversion *c = &alone->conversion;
+    const tf_header *h = &alone->header;
     alone->head = TF_NO_HEAD;
-    const int64_t start = go_to(&alone->head, path, &which, TF_FIRST_READ, h);
-    if (start >= 0 && h->kind == TF_HDU_IMAGE && h->pcount == 0 && h->gcount == 1 && h->data_bytes > 0
-        && h->data_bytes < TF_SMALL_JOB
-        && tf_conversion_of(c, h->bitpix, h->scale, h->zero, h->has_blank, h->blank) == 0 && tf_is_swap(c)) {
+    const int64_t start = go_to(&alone->head, path, which, TF_FIRST_READ, &alone->header);
+    if (start >= 0 && h->kind == TF_HDU_IMAGE && h->data_bytes > 0 && h->data_bytes < TF_SMALL_JOB &&
+        start + h->header_bytes + h->data_bytes <= alone->head.identity.size &&
+        tf_conversion_of(&alone->conversion, h->bitpix, h->scale, h->zero, h->has_blank, h->blank) == 0) {
         alone->start = start + h->header_bytes;
         return 0;
     }
-    tf_read_alone(alone, NULL);
+    tf_close_alone(alone);
     return -1;
+}
+
+void tf_close_alone(tf_alone *alone)
+{
+    finish(&alone->head, -1);
+    tf_head_free(&alone->head);
+}
+
+/* Exactly n bytes from where the pixels begin. */
+static int read_pixels(const tf_alone *alone, uint8_t *to, int64_t n)
+{
+    const tf_head *head = &alone->head;
+    tf_outcome outcome;
+    const int64_t there = least(n, greatest(head->at + (int64_t)head->have - alone->start, 0));
+    if (there > 0)
+        memcpy(to, tf_head_bytes(head, alone->start), (size_t)there);
+    return tf_pread(head->fd, to + there, (size_t)(n - there), alone->start + there, &outcome);
 }
 
 tf_done tf_read_alone(tf_alone *alone, void *to)
 {
-    tf_head *head = &alone->head;
-    int result = -1;
-    if (to) {
-        const int64_t size = alone->header.data_bytes;
-        tf_outcome outcome;
-        const int64_t there = least(size, greatest(head->at + (int64_t)head->have - alone->start, 0));
-        if (there > 0)
-            memcpy(to, tf_head_bytes(head, alone->start), (size_t)there);
-        result = tf_pread(head->fd, (uint8_t *)to + there, (size_t)(size - there), alone->start + there, &outcome);
-        if (result == 0)
-            tf_swap_in_place(&alone->conversion, to, (size_t)size / tf_width(alone->conversion.stored));
-    }
-    const tf_done done = (tf_done)finish(head, result);
-    tf_head_free(head);
-    return done;
+    const tf_conversion *c = &alone->conversion;
+    const int64_t size = alone->header.data_bytes;
+    const size_t width = tf_width(c->stored), n = (size_t)size / width;
+    void *stored = tf_is_swap(c) ? to : malloc((size_t)size);
+    const int result = stored ? read_pixels(alone, stored, size) : -1;
+    if (result == 0 && stored == to)
+        tf_swap_in_place(c, to, n);
+    else if (result == 0)
+        tf_convert(c, to, stored, width, n);
+    if (stored != to)
+        free(stored);
+    /* a file that changed need not end where it did */
+    const tf_done done = (tf_done)finish(&alone->head, 0);
+    tf_head_free(&alone->head);
+    return done == TF_FILE_DONE && result != 0 ? TF_NOT_DONE : done;
 }
 
 static int is_continued(const uint8_t *card, const uint8_t *end)

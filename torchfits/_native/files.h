@@ -1,4 +1,4 @@
-/* Files by the thousand: from HDU to HDU by their headers, the same image or the same keywords of each. */
+/* Files from HDU to HDU by their headers: an image of one, or the same image or keywords of each of thousands. */
 #ifndef TF_FILES_H
 #define TF_FILES_H
 
@@ -36,10 +36,10 @@ tf_place tf_scan_at(tf_head *head, int64_t start, int primary, size_t ask, tf_he
 const uint8_t *tf_head_bytes(const tf_head *head, int64_t start);
 void tf_head_free(tf_head *head);
 
-/* Which HDU: by index, or by the first with a name in capitals (and a version). */
+/* Which HDU: by index, or the first with a name in capitals (and a version), or with data. */
 typedef struct {
-    int64_t index; /* -1: by name */
-    const char *name;
+    int64_t index;    /* -1: another way */
+    const char *name; /* NULL: with data */
     int name_length;
     int any_version;
     int64_t version;
@@ -78,14 +78,14 @@ void tf_read_stack(const tf_files *files, const tf_stack *stack, int threads);
 typedef struct {
     tf_head head;
     tf_header header;
-    tf_conversion conversion;
-    int64_t start; /* of the pixels */
+    tf_conversion conversion; /* to what the pixels stand for */
+    int64_t start;            /* of the pixels */
 } tf_alone;
 
-/* 0, or -1, and nothing is open, where there is no small plain image whose numbers stand for themselves but for the order
- * of bytes and their signs. */
-int tf_open_alone(tf_alone *alone, const char *path, int64_t index);
-/* All its pixels to `to`; then the file is closed. Without `to` it is only closed. */
+/* 0, or -1, and nothing is open, where there is no plain image of less than TF_SMALL_JOB bytes. */
+int tf_open_alone(tf_alone *alone, const char *path, const tf_which *which);
+void tf_close_alone(tf_alone *alone);
+/* All its pixels to `to`; then it is closed. */
 tf_done tf_read_alone(tf_alone *alone, void *to);
 
 /* Rows of tables that are laid out as one that is known. */
