@@ -18,6 +18,7 @@ SANITIZED := build/sanitize
 CLANG ?= clang
 FUZZED := build/fuzz
 FUZZERS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZING := $(filter-out tests/fuzz/fuzz_%,$(wildcard tests/fuzz/*.c))
 FUZZ_SECONDS ?= 60
 # says how our C finds and links the libraries that it calls
 LIBRARIES := zlib libdeflate
@@ -77,16 +78,16 @@ fuzz: $(FUZZERS:%=$(FUZZED)/%)
 	    -print_final_stats=1 -artifact_prefix=$(FUZZED)/$$name- $(FUZZED)/corpus/$$name $(FUZZED)/seeds/$$name || exit 1; \
 	done
 
-$(FUZZED)/%: tests/fuzz/%.c $(wildcard tests/fuzz/common.* torchfits/_native/* torchfits/_wcslib/*) | clang
+$(FUZZED)/%: tests/fuzz/%.c $(FUZZING) $(wildcard tests/fuzz/*.h torchfits/_native/* torchfits/_wcslib/*) | clang
 	@mkdir -p $(@D)
 	inside=$$(CC=$(CLANG) CFLAGS=-fsanitize=fuzzer-no-link TORCHFITS_SANITIZE=1 $(INSIDE)) && \
 	$(CLANG) -std=c99 -O1 -g -ffp-contract=off -Wall -Wextra -Werror -fsanitize=fuzzer,address,undefined \
 	  -fno-sanitize-recover=undefined -fsanitize-coverage-ignorelist=tests/fuzz/uncovered.txt $(COVERAGE) \
-	  -Itorchfits $< tests/fuzz/common.c $(NATIVE) $(MORE) $$inside -lm -lpthread -o $@
+	  -Itorchfits $< $(FUZZING) $(NATIVE) $(MORE) $$inside -lm -lpthread -o $@
 $(FUZZED)/fuzz_wcs: MORE := $(OVER_WCSLIB)
 $(FUZZED)/fuzz_wcs: LIBRARIES += wcslib
 # comparing pixels tells libFuzzer nothing, and takes most of the time
-$(FUZZED)/fuzz_image $(FUZZED)/fuzz_table: COVERAGE := -fno-sanitize-coverage=trace-cmp
+$(FUZZED)/fuzz_image $(FUZZED)/fuzz_table $(FUZZED)/fuzz_heap: COVERAGE := -fno-sanitize-coverage=trace-cmp
 
 clean:
 	rm -rf build torchfits/*.so torchfits/_build_info.py *.egg-info

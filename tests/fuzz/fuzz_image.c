@@ -1,25 +1,18 @@
-/* One array in a small file, read as a section or as cutouts, from a descriptor, from a mapping and from memory, by every
- * variant of the kernels and by one to three threads; all compared with reading it pixel by pixel.
+/* One array in a small file, read as a section or as cutouts, compared with reading it pixel by pixel.
  *
- * Sources and destinations end, or begin, at an inaccessible page. Then the file is cut short: whoever needs what is
- * gone must hear so. */
-#define _GNU_SOURCE
+ * Sources and destinations end, or begin, at an inaccessible page. */
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "_native/cutouts.h"
-#include "_native/guard.h"
 #include "_native/least.h"
-#include "_native/local_file.h"
 #include "_native/section.h"
 #include "common.h"
+#include "reading.h"
 
 #define MOST_AXES 5
 #define MOST_WINDOWS 150
-/* sizes up to which threads have something to share, which is slow, and up to which all combinations are tried */
-#define LARGE ((int64_t)5 << 18)
+/* bytes of the array, where they are not to be so many */
 #define MEDIUM ((int64_t)96 << 10)
 #define SMALL ((int64_t)16 << 10)
 
@@ -47,6 +40,7 @@ typedef struct {
 
     int64_t elements;  /* of the destination */
     int64_t last_byte; /* the file is needed as far as here */
+    guarded to;
     uint8_t *expected;
 } job;
 
@@ -177,55 +171,40 @@ static void expect_windows(job *j, const uint8_t *file)
 
 /* ---------------------------------------------------------------------------- the kernels' way */
 
-/* In the caller's thread where `threads` is 0. */
-static tf_outcome read_it(const job *j, const tf_source *source, void *to, int threads)
+static tf_outcome read_it(void *argument, const tf_source *source, int threads)
 {
-    if (j->is_cutouts)
-        return tf_read_cutouts(source, &j->conversion, &j->planes, &j->windows, to, threads);
-    if (threads > 0)
-        return tf_read_section(source, &j->conversion, &j->section, to, threads);
+    const job *j = argument;
+    mark(&j->to);
+    return j->is_cutouts
+               ? tf_read_cutouts(source, &j->conversion, &j->planes, &j->windows, j->to.start, threads)
+               : tf_read_section(source, &j->conversion, &j->section, j->to.start, threads);
+}
+
+static void check_it(const void *argument, int done)
+{
+    const job *j = argument;
+    check_marks(&j->to);
+    CHECK(!done || same_elements(&j->meaning, j->to.start, j->expected, (size_t)j->elements));
+}
+
+/* In the caller's thread, where nobody guards a mapping. */
+static void read_alone(void *argument, const tf_source *source)
+{
+    const job *j = argument;
+    if (j->is_cutouts || source->mapped)
+        return;
     tf_reader *reader = malloc(sizeof *reader);
     CHECK(reader);
+    mark(&j->to);
     tf_reader_begin(reader, source, &j->conversion);
-    const int result = tf_read_section_alone(reader, &j->section, to) != 0 ? -1 : tf_read_waiting(reader);
-    const tf_outcome outcome = reader->outcome;
-    CHECK((result == 0) == (outcome.what == TF_DONE));
+    CHECK(tf_read_section_alone(reader, &j->section, j->to.start) == 0 && tf_read_waiting(reader) == 0);
+    CHECK(reader->outcome.what == TF_DONE);
+    check_it(j, 1);
     free(reader->buffer);
     free(reader);
-    return outcome;
 }
 
-static void check_same(const job *j, const guarded *to, tf_outcome outcome)
-{
-    check_marks(to);
-    CHECK(outcome.what == TF_DONE);
-    CHECK(same_elements(&j->meaning, to->start, j->expected, (size_t)j->elements));
-}
-
-static void check_source(const job *j, const tf_source *source, const guarded *to)
-{
-    /* alone, nobody guards a mapping */
-    for (int threads = source->mapped || j->is_cutouts ? 1 : 0; threads <= 3; threads++) {
-        mark(to);
-        check_same(j, to, read_it(j, source, to->start, threads));
-    }
-}
-
-/* The file is `there` bytes long, and everybody was told that it is longer. */
-static void check_cut(const job *j, const tf_source *source, const guarded *to, int64_t there, int threads)
-{
-    /* the rest of a mapped page reads as zeros, which is why identities are compared after a read */
-    const int64_t readable = (there + (int64_t)PAGE - 1) / (int64_t)PAGE * (int64_t)PAGE;
-    mark(to);
-    const tf_outcome outcome = read_it(j, source, to->start, threads);
-    check_marks(to);
-    if (j->last_byte <= there)
-        check_same(j, to, outcome);
-    else if (!source->mapped || j->last_byte > readable)
-        CHECK(outcome.what == TF_ENDS && outcome.offset >= -1 && outcome.offset <= j->size);
-    else
-        CHECK(outcome.what == TF_ENDS || outcome.what == TF_DONE);
-}
+/* ---------------------------------------------------------------------------- the file */
 
 /* Words of the input, each many times and not in their order, so that one read from a wrong place is seen. */
 static void write_pixels(input *in, const job *j, uint8_t *file)
@@ -243,66 +222,34 @@ static void write_pixels(input *in, const job *j, uint8_t *file)
     }
 }
 
-static void check_everything(input *in, job *j)
+static void check_array(input *in, job *j)
 {
-    static arena memory_place, mapping_place, destination_place;
+    static arena memory_place, destination_place;
     const int at_end = (int)take_within(in, 0, 1), skip = (int)take_within(in, 0, 512);
     const int64_t cut = take_within(in, 0, 4);
     const guarded memory = guard(&memory_place, (size_t)j->size, 0, 1);
-    const guarded to = guard(&destination_place, (size_t)(j->elements * j->wanted), (size_t)skip, at_end);
-    const uint8_t *image = memory.start;
 
+    j->to = guard(&destination_place, (size_t)(j->elements * j->wanted), (size_t)skip, at_end);
     write_pixels(in, j, memory.start);
     j->expected = malloc((size_t)(j->elements * j->wanted) + 1);
     CHECK(j->expected);
-    if (j->is_cutouts)
-        expect_windows(j, image);
-    else
-        expect_section(j, image);
-    CHECK(j->last_byte <= j->size);
-    if (!j->is_cutouts)
+    if (j->is_cutouts) {
+        expect_windows(j, memory.start);
+    } else {
+        expect_section(j, memory.start);
         CHECK(tf_section_end(&j->section, j->width) == j->last_byte);
-
-    const int fd = file_of(image, j->size);
-    guarded mapping = guard(&mapping_place, (size_t)j->size, 0, 0);
-    CHECK(mmap(mapping.start, (size_t)j->size, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0) == mapping.start);
-    CHECK(tf_guard_install() == 0);
-    const tf_source sources[] = {
-        {fd, NULL, j->size, 0, 0},
-        {fd, mapping.start, j->size, 1, 0},
-        {fd, mapping.start, j->size, 1, 1},
-        {-1, image, j->size, 0, 0},
-    };
-
-    const char *const variants[] = {"portable", tf_variant_name(0)};
-    const int only = (int)(scramble((uint64_t)j->size) % 2);
-    for (int i = 0; i < 2; i++) {
-        if (j->most == LARGE && i != only)
-            continue;
-        CHECK(tf_use_variant(variants[i]) == 0);
-        for (int k = 0; k < 4; k++)
-            check_source(j, &sources[k], &to);
     }
-
-    tf_identity identity;
-    tf_file_kind kind;
-    CHECK(tf_identify(fd, &identity, &kind) == 0 && kind == TF_REGULAR && identity.size == j->size);
-    CHECK(tf_change_of(fd, &identity) == TF_UNCHANGED);
-    const int64_t there = cut == 0   ? 0
-                          : cut == 1 ? j->start
-                          : cut == 2 ? (j->last_byte > 0 ? j->last_byte - 1 : 0)
-                                     : (int64_t)(scramble((uint64_t)(j->size + cut)) % (uint64_t)j->size);
-    CHECK(ftruncate(fd, there) == 0);
-    CHECK(tf_change_of(fd, &identity) == TF_CHANGED);
-    for (int k = 0; k < 3; k++) {
-        check_cut(j, &sources[k], &to, there, 1);
-        check_cut(j, &sources[k], &to, there, 3);
-    }
-
-    /* nothing of the file stays in the arena */
-    CHECK(mmap(mapping.pages, mapping.bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1,
-               0) == mapping.pages);
-    close(fd);
+    const reading r = {.bytes = memory.start,
+                       .size = j->size,
+                       .start = j->start,
+                       .last_byte = j->last_byte,
+                       .is_large = j->most == LARGE,
+                       .is_image = 1,
+                       .job = j,
+                       .read = read_it,
+                       .check = check_it,
+                       .also = read_alone};
+    check_reading(&r, cut);
     free(j->expected);
 }
 
@@ -321,6 +268,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         choose_windows(&in, &j);
     else
         choose_section(&in, &j);
-    check_everything(&in, &j);
+    check_array(&in, &j);
     return 0;
 }

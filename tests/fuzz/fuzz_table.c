@@ -1,43 +1,18 @@
-/* The rows of one table, or those that pass a filter, or the arrays of its heap, in a small file: read from a
- * descriptor, from a mapping and from memory, by every variant of the kernels and by one to three threads; all compared
- * with reading element by element.
+/* The rows of one table in a small file, or those that pass a filter, compared with reading them element by element.
  *
- * Sources and columns end, or begin, at an inaccessible page. Then the file is cut short: whoever needs what is gone
- * must hear so. */
-#define _GNU_SOURCE
+ * Sources and columns end, or begin, at an inaccessible page. */
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
-#include "_native/guard.h"
-#include "_native/heap.h"
 #include "_native/least.h"
+#include "_native/rows.h"
 #include "common.h"
+#include "elements.h"
+#include "reading.h"
 
 #define MOST_FIELDS 6
-#define MOST_ARRAYS 6000
-/* bytes of rows or of a heap: from LARGE on threads have something to share, which is slow */
-#define LARGE ((int64_t)5 << 18)
-#define SMALL ((int64_t)24 << 10)
-/* of what is read, for each of them */
-#define UNFOLDED 8
-
-/* What an element is; its bytes as stored (of a bit, none) and as wanted. */
-typedef struct {
-    tf_cell_kind kind;
-    meaning meaning;
-    tf_conversion conversion;
-    int64_t width, wanted;
-} element;
-
-/* A column of elements, or all arrays. */
-typedef struct {
-    element element;
-    guarded to, nulls;
-    uint8_t *expected, *expected_nulls;
-    int64_t elements;
-} column;
+/* of a list of them */
+#define MOST_ROWS 6000
 
 /* What a filter asks of a field: that it is less than a constant, at most that or equal to it, or the other way round;
  * of a logical, that it is another. The answer is joined with that of the fields before it. */
@@ -50,21 +25,17 @@ typedef struct {
     enum { AND, OR, XOR } joined;
 } test;
 
-typedef enum { ROWS, HEAP, FILTER } job_kind;
-
 typedef struct {
-    job_kind kind;
-    int64_t start, size; /* of the rows or the heap in the file; of the file */
+    int is_filter;
+    int64_t start, size; /* of the rows in the file; of the file */
     int64_t last_byte;   /* the file is needed as far as here */
+    const uint8_t *file;
     column columns[MOST_FIELDS];
     int count;
 
     tf_rows rows;
-    int64_t list[MOST_ARRAYS];
+    int64_t list[MOST_ROWS];
     tf_field fields[MOST_FIELDS];
-
-    tf_heap heap;
-    int64_t arrays, descriptors[2 * MOST_ARRAYS], ends[MOST_ARRAYS + 1];
 
     tf_filter filter; /* its rows and fields are those above */
     tf_register registers[3 * MOST_FIELDS + 6];
@@ -73,23 +44,10 @@ typedef struct {
     test tests[MOST_FIELDS];
     guarded keep;
     uint8_t *expected_keep;
+    int64_t passed; /* as the kernel says */
 } job;
 
 /* ---------------------------------------------------------------------------- elements */
-
-static element number(meaning m)
-{
-    const tf_conversion c = conversion_for(&m);
-    return (element){TF_NUMBERS, m, c, (int64_t)tf_width(c.stored), (int64_t)tf_width(m.wanted)};
-}
-
-static element take_element(input *in)
-{
-    const int64_t kind = take_within(in, 0, 3);
-    if (kind < 2)
-        return number(take_meaning(in));
-    return (element){.kind = kind == 2 ? TF_LOGICALS : TF_BITS, .width = kind == 2, .wanted = 1};
-}
 
 /* An element that a register of a filter holds; a text has many of them. */
 static element take_operand(input *in)
@@ -111,27 +69,6 @@ static char type_of(const element *e)
                                          : 's';
 }
 
-/* Bytes of n elements from bit `first` of a byte on. */
-static int64_t stored_bytes(const element *e, int64_t n, int first)
-{
-    return e->kind == TF_BITS ? (first + n + 7) / 8 : n * e->width;
-}
-
-/* Element i of those that begin at a bit of a byte. */
-static void slow_element(const element *e, uint8_t *to, const uint8_t *from, int64_t i, int first)
-{
-    switch (e->kind) {
-    case TF_NUMBERS:
-        slow_convert(&e->meaning, to, from + i * e->width);
-        break;
-    case TF_LOGICALS:
-        *to = from[i] == 'T' || from[i] == 1;
-        break;
-    case TF_BITS:
-        *to = (from[(first + i) / 8] & 0x80 >> (first + i) % 8) != 0;
-    }
-}
-
 static int slow_is_null(const element *e, const uint8_t *from, int64_t i, int64_t null)
 {
     __int128 n = 0;
@@ -147,19 +84,6 @@ static int can_be_null(const element *e)
     return e->kind == TF_LOGICALS || (e->kind == TF_NUMBERS && e->meaning.bitpix > 0);
 }
 
-static void check_column(const column *c)
-{
-    check_marks(&c->to);
-    if (c->element.kind == TF_NUMBERS)
-        CHECK(same_elements(&c->element.meaning, c->to.start, c->expected, (size_t)c->elements));
-    else
-        CHECK(memcmp(c->to.start, c->expected, (size_t)c->elements) == 0);
-    if (c->expected_nulls) {
-        check_marks(&c->nulls);
-        CHECK(memcmp(c->nulls.start, c->expected_nulls, (size_t)c->elements) == 0);
-    }
-}
-
 /* ---------------------------------------------------------------------------- rows */
 
 static void choose_fields(input *in, job *j, int64_t most)
@@ -169,7 +93,7 @@ static void choose_fields(input *in, job *j, int64_t most)
         element *e = &j->columns[i].element;
         tf_field *field = &j->fields[i];
         const int size = (int)take_within(in, 0, 31);
-        *e = j->kind == FILTER ? take_operand(in) : take_element(in);
+        *e = j->is_filter ? take_operand(in) : take_element(in);
         field->kind = e->kind;
         field->conversion = e->conversion;
         /* far apart, fields are read one by one; long, part by part */
@@ -177,7 +101,7 @@ static void choose_fields(input *in, job *j, int64_t most)
         field->offset = j->rows.row_bytes;
         field->count = size == 31 ? take_within(in, 16000, 140000) : size > 27 ? take_within(in, 0, 3000) : size % 11;
         field->count = least(field->count, most / (e->wanted > e->width ? e->wanted : e->width));
-        if (j->kind == FILTER && type_of(e) != 's')
+        if (j->is_filter && type_of(e) != 's')
             field->count = 1;
         field->first_bit = e->kind == TF_BITS ? (int)take_within(in, 0, 7) : 0;
         field->null = take_within(in, 0, 1) ? (int8_t)take(in, 1) : (int64_t)take(in, 8);
@@ -215,7 +139,7 @@ static void choose_rows(input *in, job *j, int64_t most)
         return;
     }
     rows->list = j->list;
-    rows->count = least(take_within(in, 0, MOST_ARRAYS), room);
+    rows->count = least(take_within(in, 0, MOST_ROWS), room);
     const uint64_t seed = take(in, 4);
     for (int64_t i = 0; i < rows->count; i++) {
         const uint64_t chance = scramble(seed + (uint64_t)(how == 6 ? i / 8 : i));
@@ -230,7 +154,7 @@ static int64_t row_of(const job *j, int64_t i)
     return j->rows.list ? j->rows.list[i] : j->rows.first + i * j->rows.step;
 }
 
-static void expect_rows(job *j, const uint8_t *file)
+static void expect_rows(job *j)
 {
     for (int k = 0; k < j->count; k++) {
         column *c = &j->columns[k];
@@ -239,9 +163,10 @@ static void expect_rows(job *j, const uint8_t *file)
         for (int64_t i = 0; i < j->rows.count; i++) {
             const int64_t offset = j->start + row_of(j, i) * j->rows.row_bytes + field->offset;
             for (int64_t n = 0; n < field->count; n++, done++) {
-                slow_element(&c->element, c->expected + done * c->element.wanted, file + offset, n, field->first_bit);
+                slow_element(&c->element, c->expected + done * c->element.wanted, j->file + offset, n,
+                             field->first_bit);
                 if (c->expected_nulls)
-                    c->expected_nulls[done] = (uint8_t)slow_is_null(&c->element, file + offset, n, field->null);
+                    c->expected_nulls[done] = (uint8_t)slow_is_null(&c->element, j->file + offset, n, field->null);
             }
             const int64_t end = offset + stored_bytes(&c->element, field->count, field->first_bit);
             if (field->count > 0 && end > j->last_byte)
@@ -250,25 +175,18 @@ static void expect_rows(job *j, const uint8_t *file)
     }
 }
 
-/* Where the columns go. */
 static void make_columns(input *in, job *j)
 {
-    static arena places[2 * MOST_FIELDS];
+    static column_place places[MOST_FIELDS];
     for (int i = 0; i < j->count; i++) {
         column *c = &j->columns[i];
         tf_field *field = &j->fields[i];
-        const int at_end = (int)take_within(in, 0, 1), skip = (int)take_within(in, 0, 200);
-        c->elements = j->rows.count * field->count;
-        c->to = guard(&places[2 * i], (size_t)(c->elements * c->element.wanted), (size_t)skip, at_end);
-        c->expected = malloc((size_t)(c->elements * c->element.wanted) + 1);
-        CHECK(c->expected);
+        const int at_end = (int)take_within(in, 0, 1);
+        const size_t skip = (size_t)take_within(in, 0, 200);
+        const int has_nulls = can_be_null(&c->element) && take_within(in, 0, 1);
+        make_column(c, &places[i], j->rows.count * field->count, has_nulls, skip, at_end);
         field->to = c->to.start;
-        if (can_be_null(&c->element) && take_within(in, 0, 1)) {
-            c->nulls = guard(&places[2 * i + 1], (size_t)c->elements, (size_t)skip, at_end);
-            c->expected_nulls = malloc((size_t)c->elements + 1);
-            CHECK(c->expected_nulls);
-            field->nulls = c->nulls.start;
-        }
+        field->nulls = has_nulls ? c->nulls.start : NULL;
     }
 }
 
@@ -380,7 +298,7 @@ static void choose_nulls(input *in, job *j)
     }
 }
 
-static void choose_tests(input *in, job *j, const uint8_t *file)
+static void choose_tests(input *in, job *j)
 {
     const int64_t there = (j->size - j->start) / j->rows.row_bytes;
     j->first = (uint8_t)take_within(in, 0, 1);
@@ -393,7 +311,7 @@ static void choose_tests(input *in, job *j, const uint8_t *file)
         t->joined = take_within(in, AND, XOR);
         t->constant_first = (int)take_within(in, 0, 1);
         /* most often there is a row that is equal to it */
-        t->constant = elements_of(j, i, file + j->start + row * j->rows.row_bytes);
+        t->constant = elements_of(j, i, j->file + j->start + row * j->rows.row_bytes);
         const uint64_t change = take_within(in, 0, 3) ? 0 : t->type == 'b' ? take(in, 1) % 2 : take(in, 8);
         t->length = tf_column_width(field);
         for (int64_t k = 0; k < least(t->length, 8); k++)
@@ -430,13 +348,13 @@ static void place_constants(job *j)
 
 /* Registers: values, nulls and constants of the fields; what comes first; how a field compares, the same without its
  * nulls, two for what is joined, by turns; the result. */
-static void make_filter(input *in, job *j, const uint8_t *file)
+static void make_filter(input *in, job *j)
 {
     static arena place;
     const int n = j->count, scratch = 3 * n + 1, keep = 3 * n + 5;
     tf_instruction *next = j->program;
 
-    choose_tests(in, j, file);
+    choose_tests(in, j);
     place_constants(j);
     for (int i = 0; i < n; i++) {
         j->registers[i] = (tf_register){TF_IN_VALUES, j->tests[i].type, i, tf_column_width(&j->fields[i]), 1, 0};
@@ -468,11 +386,11 @@ static void make_filter(input *in, job *j, const uint8_t *file)
     CHECK(j->expected_keep);
 }
 
-static void expect_passed(job *j, const uint8_t *file)
+static void expect_passed(job *j)
 {
     for (int64_t i = 0; i < j->rows.count; i++) {
         const int64_t row = j->start + row_of(j, i) * j->rows.row_bytes;
-        j->expected_keep[i] = (uint8_t)slow_passes(j, file + row);
+        j->expected_keep[i] = (uint8_t)slow_passes(j, j->file + row);
         for (int k = 0; k < j->count; k++) {
             const int64_t end = row + j->fields[k].offset + tf_field_width(&j->fields[k]);
             if (j->fields[k].count > 0 && end > j->last_byte)
@@ -481,315 +399,144 @@ static void expect_passed(job *j, const uint8_t *file)
     }
 }
 
-/* `passed` are as many as the kernel says. */
-static void check_passed(const job *j, int64_t passed)
+static void check_passed(const job *j, int done)
 {
     int64_t numbers[4], n = 0;
     check_marks(&j->keep);
+    if (!done)
+        return;
     CHECK(memcmp(j->keep.start, j->expected_keep, (size_t)j->rows.count) == 0);
     const int64_t found = tf_passed_rows(j->keep.start, j->rows.count, 4, numbers);
     for (int64_t i = 0; i < j->rows.count; i++)
         if (j->expected_keep[i] && n++ < 4)
             CHECK(n <= found && numbers[n - 1] == i);
-    CHECK(n == passed && found == least(n, 4));
-}
-
-/* ---------------------------------------------------------------------------- arrays */
-
-static int64_t slow_check(const job *j, int64_t most)
-{
-    const element *e = &j->columns[0].element;
-    __int128 total = 0;
-    for (int64_t i = 0; i < j->arrays; i++) {
-        const __int128 n = j->descriptors[2 * i], offset = j->descriptors[2 * i + 1];
-        const __int128 bytes = e->kind == TF_BITS ? (n + 7) / 8 : n * j->heap.numbers * e->width;
-        if (n < 0 || (n > 0 && (offset < 0 || offset + bytes > j->heap.size)))
-            return i;
-        total += n;
-        if (total > most)
-            return -2;
-    }
-    return -1;
-}
-
-static void choose_heap(input *in, job *j, int64_t most)
-{
-    element *e = &j->columns[0].element;
-    *e = take_element(in);
-    j->heap.kind = e->kind;
-    j->heap.conversion = e->conversion;
-    j->heap.numbers = e->kind == TF_NUMBERS ? (int)take_within(in, 1, 2) : 1;
-    j->heap.start = j->start;
-    j->heap.size = take_within(in, 0, most);
-    j->size = j->start + j->heap.size;
-    j->arrays = take_within(in, 0, 3) ? take_within(in, 0, 200) : take_within(in, 0, MOST_ARRAYS);
-    const int how = (int)take_within(in, 0, 7), longest = (int)take_within(in, 0, 255);
-    const uint64_t seed = take(in, 4);
-    int64_t at = take_within(in, 0, 7);
-    for (int64_t i = 0; i < j->arrays; i++) {
-        const uint64_t chance = scramble(seed + (uint64_t)i);
-        /* few of them go on for long */
-        int64_t n = (int64_t)(chance % (uint64_t)(longest + 1)) * (chance >> 58 == 0 ? 99 : 1);
-        const int64_t bytes = stored_bytes(e, n * j->heap.numbers, 0);
-        if (how > 4 && j->heap.size > 0)
-            at = (int64_t)((chance >> 8) % (uint64_t)j->heap.size);
-        if (how < 7 && bytes > j->heap.size - at)
-            n = 0;
-        j->descriptors[2 * i] = n;
-        j->descriptors[2 * i + 1] = n > 0 || how > 2 ? at : (int64_t)chance;
-        if (n > 0)
-            at += bytes + (how == 1 ? (int64_t)(chance >> 32) % 70 : how == 2 ? (int64_t)(chance >> 32) % 9000 : 0);
-    }
-    if (how == 3) /* from the last one to the first */
-        for (int64_t i = 0; i < j->arrays / 2; i++)
-            for (int k = 0; k < 2; k++) {
-                const int64_t other = 2 * (j->arrays - 1 - i) + k, one = j->descriptors[2 * i + k];
-                j->descriptors[2 * i + k] = j->descriptors[other];
-                j->descriptors[other] = one;
-            }
-    /* some that end where the heap does, or a byte before or behind, or are whatever the input says */
-    for (int64_t wild = j->arrays > 0 ? take_within(in, 0, 2) : 0; wild > 0; wild--) {
-        int64_t *descriptor = j->descriptors + 2 * take_within(in, 0, j->arrays - 1);
-        if (take_within(in, 0, 1)) {
-            descriptor[0] = take_within(in, 0, longest);
-            descriptor[1] = j->heap.size - stored_bytes(e, descriptor[0] * j->heap.numbers, 0) + take_within(in, -1, 1);
-        } else {
-            descriptor[take_within(in, 0, 1)] = (int64_t)take(in, 8);
-        }
-    }
-}
-
-/* Whether the arrays can be read; some limit is tried as well. */
-static int check_descriptors(input *in, job *j, int64_t room)
-{
-    const element *e = &j->columns[0].element;
-    const int64_t most = room / (e->wanted * j->heap.numbers), limit = (int64_t)take(in, 8) & INT64_MAX;
-    CHECK(tf_check_descriptors(&j->heap, j->descriptors, j->arrays, limit, j->ends) == slow_check(j, limit));
-    const int64_t found = tf_check_descriptors(&j->heap, j->descriptors, j->arrays, most, j->ends);
-    CHECK(found == slow_check(j, most));
-    if (found != -1)
-        return 0;
-    int64_t total = 0;
-    for (int64_t i = 0; i < j->arrays; i++) {
-        CHECK(j->ends[i] == total);
-        total += j->descriptors[2 * i];
-    }
-    CHECK(j->ends[j->arrays] == total);
-    return 1;
-}
-
-static void expect_arrays(job *j, const uint8_t *file)
-{
-    column *c = &j->columns[0];
-    int64_t done = 0;
-    for (int64_t i = 0; i < j->arrays; i++) {
-        const int64_t n = j->descriptors[2 * i] * j->heap.numbers, offset = j->start + j->descriptors[2 * i + 1];
-        for (int64_t k = 0; k < n; k++)
-            slow_element(&c->element, c->expected + done++ * c->element.wanted, file + offset, k, 0);
-        if (n > 0 && offset + stored_bytes(&c->element, n, 0) > j->last_byte)
-            j->last_byte = offset + stored_bytes(&c->element, n, 0);
-    }
-    CHECK(done == c->elements);
-}
-
-static void make_arrays(input *in, job *j)
-{
-    static arena place;
-    column *c = &j->columns[0];
-    j->count = 1;
-    c->elements = j->ends[j->arrays] * j->heap.numbers;
-    const int at_end = (int)take_within(in, 0, 1);
-    c->to = guard(&place, (size_t)(c->elements * c->element.wanted), (size_t)take_within(in, 0, 200), at_end);
-    c->expected = malloc((size_t)(c->elements * c->element.wanted) + 1);
-    CHECK(c->expected);
+    CHECK(n == j->passed && found == least(n, 4));
 }
 
 /* ---------------------------------------------------------------------------- the kernels' way */
 
-static tf_outcome read_it(const job *j, const tf_source *source, int threads, int64_t *passed)
+static tf_outcome select_them(job *j, const tf_source *source, tf_collection *collected, int threads)
 {
-    if (j->kind == FILTER) {
-        *passed = 0;
-        mark(&j->keep);
-        return tf_select_rows(source, &j->rows, j->fields, j->count, &j->filter, j->keep.start, passed, NULL,
-                              threads);
-    }
-    for (int i = 0; i < j->count; i++) {
-        mark(&j->columns[i].to);
-        if (j->columns[i].expected_nulls)
-            mark(&j->columns[i].nulls);
-    }
-    if (j->kind == HEAP)
-        return tf_read_heap(source, &j->heap, j->descriptors, j->ends, j->arrays, j->columns[0].to.start, threads);
+    j->passed = 0;
+    mark(&j->keep);
+    return tf_select_rows(source, &j->rows, j->fields, j->count, &j->filter, j->keep.start, &j->passed, collected,
+                          threads);
+}
+
+static tf_outcome read_it(void *argument, const tf_source *source, int threads)
+{
+    job *j = argument;
+    if (j->is_filter)
+        return select_them(j, source, NULL, threads);
+    for (int i = 0; i < j->count; i++)
+        mark_column(&j->columns[i]);
     return tf_read_rows(source, &j->rows, j->fields, j->count, threads);
 }
 
-static void check_result(const job *j, int64_t passed)
+static void check_it(const void *argument, int done)
 {
-    if (j->kind == FILTER)
-        check_passed(j, passed);
-    else
-        for (int i = 0; i < j->count; i++)
-            check_column(&j->columns[i]);
-}
-
-static void check_read(const job *j, const tf_source *source, int threads)
-{
-    int64_t passed;
-    CHECK(read_it(j, source, threads, &passed).what == TF_DONE);
-    check_result(j, passed);
+    const job *j = argument;
+    if (j->is_filter)
+        check_passed(j, done);
+    for (int i = 0; i < j->count && !j->is_filter; i++)
+        check_column(&j->columns[i], done);
 }
 
 /* What is collected of the rows that pass, where there is room for some more, or not for all. */
-static void check_collecting(const job *j, const uint8_t *file, const tf_source *source, int threads)
+static void check_collecting(job *j, const tf_source *source, int threads)
 {
     const tf_rows *rows = &j->rows;
     const uint64_t chance = scramble((uint64_t)j->size);
     const int64_t before = (int64_t)(chance % 3), low = (int64_t)(chance >> 8) % rows->row_bytes;
     tf_collection c = {.low = low, .used = before, .count = before};
-    int64_t n = before, passed = 0;
+    int64_t n = before;
 
     c.width = 1 + (int64_t)(chance >> 16) % (rows->row_bytes - low);
     c.room = before + (int64_t)(chance >> 24) % (rows->count + 2);
     c.bytes = malloc((size_t)(c.room * c.width) + 1);
     c.order = malloc((size_t)c.room * sizeof *c.order + 1);
     CHECK(c.bytes && c.order);
-    mark(&j->keep);
-    CHECK(tf_select_rows(source, rows, j->fields, j->count, &j->filter, j->keep.start, &passed, &c, threads).what ==
-          TF_DONE);
-    check_passed(j, passed);
+    CHECK(select_them(j, source, &c, threads).what == TF_DONE);
+    check_passed(j, 1);
     CHECK(c.looked_at >= 0 && c.looked_at <= rows->count);
     for (int64_t i = 0; i < c.looked_at; i++) {
         if (!j->expected_keep[i])
             continue;
         CHECK(n < c.count && c.order[n] >= before && c.order[n] < c.room);
-        CHECK(memcmp(c.bytes + c.order[n++] * c.width, file + j->start + row_of(j, i) * rows->row_bytes + low,
+        CHECK(memcmp(c.bytes + c.order[n++] * c.width, j->file + j->start + row_of(j, i) * rows->row_bytes + low,
                      (size_t)c.width) == 0);
     }
     CHECK(n == c.count);
     for (int k = 0; k < j->count; k++)
-        if (j->fields[k].count > 0 && before + passed <= c.room)
+        if (j->fields[k].count > 0 && before + j->passed <= c.room)
             CHECK(c.looked_at == rows->count);
     free(c.bytes);
     free(c.order);
 }
 
 /* Row by row, from memory. */
-static void check_put_row(const job *j, const uint8_t *file)
+static void check_put_row(const job *j)
 {
+    for (int i = 0; i < j->count; i++)
+        mark_column(&j->columns[i]);
     for (int64_t i = j->rows.count - 1; i >= 0; i--)
-        tf_put_row(file + j->start + row_of(j, i) * j->rows.row_bytes, j->fields, j->count, i);
-    check_result(j, 0);
+        tf_put_row(j->file + j->start + row_of(j, i) * j->rows.row_bytes, j->fields, j->count, i);
+    check_it(j, 1);
 }
 
-/* The file is `there` bytes long, and everybody was told that it is longer. */
-static void check_cut(const job *j, const tf_source *source, int64_t there, int threads)
+static void check_also(void *argument, const tf_source *source)
 {
-    /* the rest of a mapped page reads as zeros, which is why identities are compared after a read */
-    const int64_t readable = (there + (int64_t)PAGE - 1) / (int64_t)PAGE * (int64_t)PAGE;
-    int64_t passed;
-    const tf_outcome outcome = read_it(j, source, threads, &passed);
-    if (j->kind == FILTER)
-        check_marks(&j->keep);
-    else
-        for (int i = 0; i < j->count; i++)
-            check_marks(&j->columns[i].to);
-    if (j->last_byte <= there) {
-        CHECK(outcome.what == TF_DONE);
-        check_result(j, passed);
-    } else if (!source->mapped || j->last_byte > readable)
-        CHECK(outcome.what == TF_ENDS && outcome.offset >= -1 && outcome.offset <= j->size);
-    else
-        CHECK(outcome.what == TF_ENDS || outcome.what == TF_DONE);
+    job *j = argument;
+    if (!j->is_filter && source->fd < 0)
+        check_put_row(j);
+    if (j->is_filter && !j->rows.list && j->rows.step * j->rows.row_bytes <= TF_GAP)
+        for (int threads = 1; threads <= 3; threads += 2)
+            check_collecting(j, source, threads);
 }
+
+/* ---------------------------------------------------------------------------- the file */
 
 /* The letters of logicals and of the texts that a filter compares; NULL for other elements. */
 static const char *letters_of(const job *j, int i)
 {
     const element *e = &j->columns[i].element;
-    return e->kind == TF_LOGICALS ? "TF\0\1Tt" : j->kind == FILTER && type_of(e) == 's' ? "a b\0aa" : NULL;
+    return e->kind == TF_LOGICALS ? LOGICAL_LETTERS : j->is_filter && type_of(e) == 's' ? "a b\0aa" : NULL;
 }
 
-/* Words of the input, each many times and not in their order; letters where there are any. */
-static void write_bytes(input *in, const job *j, uint8_t *file)
+static void write_rows(input *in, const job *j, uint8_t *file)
 {
-    const size_t words = in->left / 8;
-    const uint64_t seed = words > 0 ? 0 : take(in, 8);
-    for (int64_t i = 0; i < j->size; i++) {
-        const uint64_t chance = scramble((uint64_t)i / 8 + seed);
-        file[i] = words > 0 ? in->at[chance % words * 8 + (uint64_t)i % 8] : (uint8_t)(chance >> 8 * (i % 8));
-        if (chance >> 60 == 0)
-            file[i] = (uint8_t)(scramble(chance + (uint64_t)i % 8) % 3);
-    }
-    if (j->kind == HEAP) {
-        const char *letters = letters_of(j, 0);
-        for (int64_t i = j->start; i < j->size && letters; i++)
-            file[i] = (uint8_t)letters[scramble((uint64_t)i) % 6];
-        return;
-    }
+    write_words(in, file, j->size);
     for (int k = 0; k < j->count; k++) {
         const char *letters = letters_of(j, k);
         for (int64_t i = j->start; letters && i < j->size; i += j->rows.row_bytes)
             for (int64_t n = 0; n < j->fields[k].count; n++)
-                file[i + j->fields[k].offset + n] = (uint8_t)letters[scramble((uint64_t)(i + n)) % 6];
+                file[i + j->fields[k].offset + n] = letter_at(letters, i + n);
     }
 }
 
-static void check_everything(input *in, job *j, int is_large)
+static void check_rows(input *in, job *j, int is_large)
 {
-    static arena memory_place, mapping_place;
+    static arena place;
     const int64_t cut = take_within(in, 0, 4);
-    const guarded memory = guard(&memory_place, (size_t)j->size, 0, 1);
-    const uint8_t *bytes = memory.start;
-
-    write_bytes(in, j, memory.start);
-    if (j->kind == HEAP)
-        expect_arrays(j, bytes);
-    else if (j->kind == FILTER) {
-        make_filter(in, j, bytes);
-        expect_passed(j, bytes);
-    } else
-        expect_rows(j, bytes);
-    CHECK(j->last_byte <= j->size);
-
-    const int fd = file_of(bytes, j->size);
-    guarded mapping = guard(&mapping_place, (size_t)j->size, 0, 0);
-    if (j->size > 0)
-        CHECK(mmap(mapping.start, (size_t)j->size, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0) == mapping.start);
-    CHECK(tf_guard_install() == 0);
-    const tf_source sources[] = {
-        {fd, NULL, j->size, 0, 0}, {fd, mapping.start, j->size, 1, 0}, {-1, bytes, j->size, 0, 0}};
-
-    const char *const variants[] = {"portable", tf_variant_name(0)};
-    const int only = (int)(scramble((uint64_t)j->size) % 2);
-    for (int i = 0; i < 2; i++) {
-        if (is_large && i != only)
-            continue;
-        CHECK(tf_use_variant(variants[i]) == 0);
-        for (int k = 0; k < 3; k++)
-            for (int threads = 1; threads <= 3; threads++)
-                check_read(j, &sources[k], threads);
-        for (int k = 0; k < 3 && j->kind == FILTER && !j->rows.list && j->rows.step * j->rows.row_bytes <= TF_GAP; k++)
-            for (int threads = 1; threads <= 3; threads += 2)
-                check_collecting(j, bytes, &sources[k], threads);
-        if (j->kind == ROWS)
-            check_put_row(j, bytes);
+    const guarded memory = guard(&place, (size_t)j->size, 0, 1);
+    write_rows(in, j, memory.start);
+    j->file = memory.start;
+    if (j->is_filter) {
+        make_filter(in, j);
+        expect_passed(j);
+    } else {
+        expect_rows(j);
     }
-
-    const int64_t there = cut == 0   ? 0
-                          : cut == 1 ? least(j->start, j->size)
-                          : cut == 2 ? (j->last_byte > 0 ? j->last_byte - 1 : 0)
-                                     : (int64_t)(scramble((uint64_t)(j->size + cut)) % (uint64_t)(j->size + 1));
-    CHECK(ftruncate(fd, there) == 0);
-    for (int k = 0; k < 2; k++)
-        for (int threads = 1; threads <= 3; threads += 2)
-            check_cut(j, &sources[k], there, threads);
-
-    /* nothing of the file stays in the arena */
-    if (j->size > 0)
-        CHECK(mmap(mapping.pages, mapping.bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED,
-                   -1, 0) == mapping.pages);
-    close(fd);
+    const reading r = {.bytes = j->file,
+                       .size = j->size,
+                       .start = j->start,
+                       .last_byte = j->last_byte,
+                       .is_large = is_large,
+                       .job = j,
+                       .read = read_it,
+                       .check = check_it,
+                       .also = check_also};
+    check_reading(&r, cut);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -797,29 +544,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static job j;
     input in = {data, size};
     memset(&j, 0, sizeof j);
-    j.kind = take_within(&in, ROWS, FILTER);
+    j.is_filter = (int)take_within(&in, 0, 1);
     const int is_large = take_within(&in, 0, 31) == 31;
     const int64_t most = is_large ? LARGE : SMALL;
-    j.start = take_within(&in, 0, 3 * 2880);
-    int readable = 1;
-    if (j.kind == HEAP) {
-        choose_heap(&in, &j, most);
-        if ((readable = check_descriptors(&in, &j, UNFOLDED * most)))
-            make_arrays(&in, &j);
-    } else {
-        j.rows.start = j.start;
-        choose_fields(&in, &j, most);
-        choose_rows(&in, &j, most);
-        if (j.kind == ROWS)
-            make_columns(&in, &j);
-        else
-            choose_nulls(&in, &j);
-    }
-    if (readable)
-        check_everything(&in, &j, is_large);
+    j.rows.start = j.start = take_within(&in, 0, 3 * 2880);
+    choose_fields(&in, &j, most);
+    choose_rows(&in, &j, most);
+    if (j.is_filter)
+        choose_nulls(&in, &j);
+    else
+        make_columns(&in, &j);
+    check_rows(&in, &j, is_large);
     for (int i = 0; i < MOST_FIELDS; i++) {
-        free(j.columns[i].expected);
-        free(j.columns[i].expected_nulls);
+        free_column(&j.columns[i]);
         free(j.tests[i].constant);
     }
     free((void *)j.filter.constants);

@@ -153,18 +153,18 @@ def image_inputs() -> list[bytes]:
     return inputs
 
 
-def table_inputs() -> list[bytes]:
-    """Rows, heaps and filters, small and large, of every kind of element; the rest as it falls."""
+def rows_and_heaps(is_heap: bool) -> list[bytes]:
+    """Rows and filters, or heaps, small and large, of every kind of element; the rest as it falls."""
     chance = random.Random(3)
     inputs = []
-    for job in range(3):
+    for job in range(1 if is_heap else 2):
         for size in (0, 0, 31):
             for kind in range(4):
                 for bitpix in range(6):
-                    start, fields = chance.randrange(8640), chance.randrange(7)
-                    head = bytes([job, size, start >> 8, start & 255])
-                    if job != 1:
-                        head += bytes([fields, chance.randrange(32)])
+                    start = chance.randrange(8640)
+                    head = bytes([size, start >> 8, start & 255])
+                    if not is_heap:
+                        head = bytes([job]) + head + bytes([chance.randrange(7), chance.randrange(32)])
                     head += bytes([kind, bitpix])
                     inputs.append(head + chance.randbytes(chance.choice([60, 200, 600])))
     return inputs
@@ -184,6 +184,18 @@ def rice_stream(chance: random.Random, width: int, count: int, splits: list[int]
             bits += "0" * zeros + "1" + "".join(chance.choices("01", k=split))
     bits += "0" * (-len(bits) % 8)
     return int("1" + bits, 2).to_bytes(len(bits) // 8 + 1, "big")[1:]
+
+
+def rice_ends() -> list[bytes]:
+    """Sixteen streams of codes of 56 bits, which is a filling; each is cut a byte before the last one."""
+    inputs = []
+    for units in (1, 2, 3):
+        bits = "0" * 32 + f"{25:05b}" + 16 * units * ("0" * 31 + "1" + "0" * 24)
+        whole = int("1" + bits + "000", 2).to_bytes(len(bits) // 8 + 2, "big")[1:]
+        streams = [whole[: len(whole) - i] for i in range(16)]
+        sizes = b"".join(len(stream).to_bytes(2, "big") for stream in streams[:-1])
+        inputs.append(bytes([0, 2, 63, 0, 16 * units, 15]) + sizes + b"".join(streams))
+    return inputs
 
 
 def rice_inputs() -> list[bytes]:
@@ -444,8 +456,9 @@ def main() -> None:
         "header": header_inputs(),
         "image": image_inputs(),
         "files": file_inputs(),
-        "table": table_inputs(),
-        "rice": rice_inputs(),
+        "table": rows_and_heaps(False),
+        "heap": rows_and_heaps(True),
+        "rice": rice_inputs() + rice_ends(),
         "deflate": deflate_inputs(),
         "gzip_parts": gzip_parts_inputs(),
         "quantise": quantise_inputs(),
