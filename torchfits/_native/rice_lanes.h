@@ -7,9 +7,8 @@
 /* for fewer streams than this it takes longer than four at once, most of them being ordinary */
 #define LANES_WORTH 7
 
-/* What UNIT codes and the field before them take from a stream at most: a filling each, of 7 bytes, and the 8 bytes
- * that the last one reads. */
-#define REACH 128
+/* What UNIT codes take from a stream at most: a filling each, of 7 bytes, and the 8 bytes that the last one reads. */
+#define REACH 120
 
 typedef struct {
     const uint8_t *at[LANES], *end[LANES];
@@ -149,8 +148,8 @@ static inline INLINED void put_unit_of_lanes(const lanes *l, const int width, si
     }
 }
 
-/* Makes each stream so long that a unit can be had without a look at its end: what is left of it at last stands in
- * `tails`, with zeros behind. -1, or the lane of a stream of which more was taken than it has. */
+/* Makes each stream so long that a field or a unit can be had without a look at its end: what is left of it at last
+ * stands in `tails`, with zeros behind. -1, or the lane of a stream of which more was taken than it has. */
 static int mind_ends(lanes *l)
 {
     const __mmask8 low = _mm512_cmpgt_epu64_mask(_mm512_loadu_si512(l->at), _mm512_loadu_si512(l->near_end));
