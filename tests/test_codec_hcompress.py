@@ -20,13 +20,6 @@ from torchfits._tiles import check_tiles
 pytestmark = pytest.mark.native
 
 
-@pytest.fixture(params=_direct.variants())
-def variant(request):
-    _direct.use_variant(request.param)
-    yield request.param
-    _direct.use_variant(_direct.variants()[0])
-
-
 # ---------------------------------------------------------------------------- a slow decoder
 
 

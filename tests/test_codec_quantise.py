@@ -31,13 +31,6 @@ ZBLANK, ZERO = -2147483647, -2147483646
 NULL = {"f4": np.float32(-9.11912e-36), "f8": np.float64(-9.1191291391491e-36)}
 
 
-@pytest.fixture(params=_direct.variants())
-def variant(request):
-    _direct.use_variant(request.param)
-    yield request.param
-    _direct.use_variant(_direct.variants()[0])
-
-
 def each_variant():
     """For hypothesis, which wants no fixture."""
     for name in _direct.variants():

@@ -16,21 +16,13 @@ from ztables import fpack, funpack
 from ztables import rice_decode as slow_decode
 from ztables import rice_encode as slow_encode
 
-from torchfits import _direct
 from torchfits._direct import RICE_TOGETHER, rice_decode, rice_encode
 
-pytestmark = pytest.mark.native
+pytestmark = [pytest.mark.native, pytest.mark.usefixtures("variant")]
 WIDTHS = [1, 2, 4]
 BLOCKS = [1, 8, 15, 16, 17, 31, 32, 33, 48, 64, 100]
 LENGTHS = [1, 2, 15, 16, 17, 31, 32, 33, 47, 48, 63, 64, 65, 95, 200, 1000]
 CUT = "ends before its numbers do"
-
-
-@pytest.fixture(params=_direct.variants(), autouse=True)
-def variant(request):
-    _direct.use_variant(request.param)
-    yield request.param
-    _direct.use_variant(_direct.variants()[0])
 
 
 def swapped(data: bytes, width: int) -> bytes:

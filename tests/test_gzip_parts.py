@@ -17,20 +17,12 @@ from hypothesis import strategies as st
 from slow_inflate import inflate_slowly
 
 import torchfits
-from torchfits import _direct
 from torchfits._direct import find_block, gzip_sharing, inflate_file, inflate_parts
 from torchfits._tensors import using_threads
 
-pytestmark = pytest.mark.native
+pytestmark = [pytest.mark.native, pytest.mark.usefixtures("variant")]
 
 STRATEGIES = {"usual": 0, "filtered": 1, "huffman": 2, "runs": 3, "fixed": 4}
-
-
-@pytest.fixture(params=_direct.variants(), autouse=True)
-def each_variant(request):
-    _direct.use_variant(request.param)
-    yield
-    _direct.use_variant(_direct.variants()[0])
 
 
 def packed(data: bytes, level: int = 6, strategy: int = 0, memory: int = 8, flush: int = 0) -> bytes:
