@@ -5,11 +5,6 @@
 #include "_native/rows.h"
 #include "common.h"
 
-/* bytes of rows or of a heap, where they are not to be many */
-#define SMALL ((int64_t)24 << 10)
-/* of what is read, for each of them */
-#define UNFOLDED 8
-
 /* What an element is; its bytes as stored (of a bit, none) and as wanted. */
 typedef struct {
     tf_cell_kind kind;
@@ -30,7 +25,8 @@ void slow_element(const element *e, uint8_t *to, const uint8_t *from, int64_t i,
 typedef struct {
     element element;
     guarded to, nulls;
-    uint8_t *expected, *expected_nulls; /* NULL where nulls are not asked for */
+    uint8_t *expected;
+    uint8_t *expected_nulls; /* NULL where they are not asked for */
     int64_t elements;
 } column;
 

@@ -10,10 +10,12 @@
 #include "reading.h"
 
 #define MOST_ARRAYS 6000
+/* bytes of the heap, where they are not to be many; of what is read, for each of them */
+#define SMALL ((int64_t)24 << 10)
+#define UNFOLDED 8
 
 typedef struct {
-    int64_t start, size; /* of the heap in the file; of the file */
-    int64_t last_byte;   /* the file is needed as far as here */
+    reading file;
     column column;       /* all arrays */
     tf_heap heap;
     int64_t arrays, descriptors[2 * MOST_ARRAYS], ends[MOST_ARRAYS + 1];
@@ -28,9 +30,9 @@ static void choose_heap(input *in, job *j, int64_t most)
     j->heap.kind = e->kind;
     j->heap.conversion = e->conversion;
     j->heap.numbers = e->kind == TF_NUMBERS ? (int)take_within(in, 1, 2) : 1;
-    j->heap.start = j->start;
+    j->heap.start = j->file.start;
     j->heap.size = take_within(in, 0, most);
-    j->size = j->start + j->heap.size;
+    j->file.size = j->file.start + j->heap.size;
 }
 
 /* One after the other, with gaps or without, or anywhere; few of them go on for long. */
@@ -111,16 +113,16 @@ static int check_descriptors(input *in, job *j, int64_t room)
 
 /* ---------------------------------------------------------------------------- arrays */
 
-static void expect_arrays(job *j, const uint8_t *file)
+static void expect_arrays(job *j)
 {
     column *c = &j->column;
     int64_t done = 0;
     for (int64_t i = 0; i < j->arrays; i++) {
-        const int64_t n = j->descriptors[2 * i] * j->heap.numbers, offset = j->start + j->descriptors[2 * i + 1];
+        const int64_t n = j->descriptors[2 * i] * j->heap.numbers, offset = j->file.start + j->descriptors[2 * i + 1];
         for (int64_t k = 0; k < n; k++)
-            slow_element(&c->element, c->expected + done++ * c->element.wanted, file + offset, k, 0);
-        if (n > 0 && offset + stored_bytes(&c->element, n, 0) > j->last_byte)
-            j->last_byte = offset + stored_bytes(&c->element, n, 0);
+            slow_element(&c->element, c->expected + done++ * c->element.wanted, j->file.bytes + offset, k, 0);
+        if (n > 0 && offset + stored_bytes(&c->element, n, 0) > j->file.last_byte)
+            j->file.last_byte = offset + stored_bytes(&c->element, n, 0);
     }
     CHECK(done == c->elements);
 }
@@ -138,7 +140,7 @@ static void check_it(const void *argument, int done)
     check_column(&j->column, done);
 }
 
-static void check_arrays(input *in, job *j, int is_large)
+static void check_arrays(input *in, job *j)
 {
     static arena memory_place;
     static column_place place;
@@ -146,21 +148,14 @@ static void check_arrays(input *in, job *j, int is_large)
     const size_t skip = (size_t)take_within(in, 0, 200);
     make_column(&j->column, &place, j->ends[j->arrays] * j->heap.numbers, 0, skip, at_end);
     const int64_t cut = take_within(in, 0, 4);
-    const guarded memory = guard(&memory_place, (size_t)j->size, 0, 1);
-    write_words(in, memory.start, j->size);
+    const guarded memory = guard(&memory_place, (size_t)j->file.size, 0, 1);
+    write_words(in, memory.start, j->file.size);
     if (j->heap.kind == TF_LOGICALS)
-        for (int64_t i = j->start; i < j->size; i++)
+        for (int64_t i = j->file.start; i < j->file.size; i++)
             memory.start[i] = letter_at(LOGICAL_LETTERS, i);
-    expect_arrays(j, memory.start);
-    const reading r = {.bytes = memory.start,
-                       .size = j->size,
-                       .start = j->start,
-                       .last_byte = j->last_byte,
-                       .is_large = is_large,
-                       .job = j,
-                       .read = read_it,
-                       .check = check_it};
-    check_reading(&r, cut);
+    j->file.bytes = memory.start;
+    expect_arrays(j);
+    check_reading(&j->file, cut);
     free_column(&j->column);
 }
 
@@ -169,12 +164,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static job j;
     input in = {data, size};
     memset(&j, 0, sizeof j);
-    const int is_large = take_within(&in, 0, 31) == 31;
-    const int64_t most = is_large ? LARGE : SMALL;
-    j.start = take_within(&in, 0, 3 * 2880);
+    j.file = (reading){.job = &j, .read = read_it, .check = check_it};
+    j.file.is_large = take_within(&in, 0, 31) == 31;
+    const int64_t most = j.file.is_large ? LARGE : SMALL;
+    j.file.start = take_within(&in, 0, 3 * 2880);
     choose_heap(&in, &j, most);
     choose_arrays(&in, &j);
     if (check_descriptors(&in, &j, UNFOLDED * most))
-        check_arrays(&in, &j, is_large);
+        check_arrays(&in, &j);
     return 0;
 }

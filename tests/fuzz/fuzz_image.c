@@ -23,9 +23,9 @@ typedef struct {
 
 /* What is read, in both descriptions: ours, and the one that the kernels take. */
 typedef struct {
+    reading file;
     meaning meaning;
     int64_t width, wanted; /* bytes of a stored and of a wanted pixel */
-    int64_t start, size;   /* of the array in the file; of the file */
     int axes;
     axis axis[MOST_AXES];
     int is_cutouts;
@@ -39,7 +39,6 @@ typedef struct {
     tf_windows windows;
 
     int64_t elements;  /* of the destination */
-    int64_t last_byte; /* the file is needed as far as here */
     guarded to;
     uint8_t *expected;
 } job;
@@ -72,16 +71,16 @@ static void choose_array(input *in, job *j)
         j->axis[0].pitch += parameters * j->width;
         pitch += parameters * j->width * j->axis[0].length;
     }
-    j->start = take_within(in, 0, 3 * 2880);
+    j->file.start = take_within(in, 0, 3 * 2880);
     /* the file ends with the array, and maybe with a page */
     if (take_within(in, 0, 1))
-        j->start += (int64_t)(PAGE - (size_t)(j->start + pitch) % PAGE) % (int64_t)PAGE;
-    j->size = j->start + pitch;
+        j->file.start += (int64_t)(PAGE - (size_t)(j->file.start + pitch) % PAGE) % (int64_t)PAGE;
+    j->file.size = j->file.start + pitch;
 }
 
 static void choose_section(input *in, job *j)
 {
-    tf_section_begin(&j->section, j->start, j->width);
+    tf_section_begin(&j->section, j->file.start, j->width);
     j->elements = 1;
     for (int i = 0; i < j->axes; i++) {
         axis *a = &j->axis[i];
@@ -99,7 +98,7 @@ static void choose_section(input *in, job *j)
 static void choose_windows(input *in, job *j)
 {
     const int64_t columns = j->axis[j->axes - 1].length, rows = j->axes > 1 ? j->axis[j->axes - 2].length : 1;
-    j->planes = (tf_planes){j->start, 1, rows, columns};
+    j->planes = (tf_planes){j->file.start, 1, rows, columns};
     for (int i = 0; i < j->axes - 2; i++)
         j->planes.planes *= j->axis[i].length;
     int64_t room = least(j->most, MEDIUM + j->most / 2) / j->wanted / j->planes.planes;
@@ -127,27 +126,27 @@ static void choose_windows(input *in, job *j)
 /* ---------------------------------------------------------------------------- the slow way */
 
 /* The next element of what is expected: the pixel at `offset`. */
-static void expect_pixel(job *j, const uint8_t *file, int64_t *done, int64_t offset)
+static void expect_pixel(job *j, int64_t *done, int64_t offset)
 {
-    slow_convert(&j->meaning, j->expected + (*done)++ * j->wanted, file + offset);
-    if (offset + j->width > j->last_byte)
-        j->last_byte = offset + j->width;
+    slow_convert(&j->meaning, j->expected + (*done)++ * j->wanted, j->file.bytes + offset);
+    if (offset + j->width > j->file.last_byte)
+        j->file.last_byte = offset + j->width;
 }
 
-static void expect_section(job *j, const uint8_t *file)
+static void expect_section(job *j)
 {
     int64_t at[MOST_AXES] = {0}, done = 0;
     while (done < j->elements) {
-        int64_t offset = j->start;
+        int64_t offset = j->file.start;
         for (int i = 0; i < j->axes; i++)
             offset += (j->axis[i].first + at[i] * j->axis[i].step) * j->axis[i].pitch;
-        expect_pixel(j, file, &done, offset);
+        expect_pixel(j, &done, offset);
         for (int i = j->axes - 1; i >= 0 && ++at[i] == j->axis[i].count; i--)
             at[i] = 0;
     }
 }
 
-static void expect_windows(job *j, const uint8_t *file)
+static void expect_windows(job *j)
 {
     const tf_planes *image = &j->planes;
     const tf_windows *w = &j->windows;
@@ -160,7 +159,7 @@ static void expect_windows(job *j, const uint8_t *file)
                     const __int128 row = (__int128)w->corners[2 * i] + y, column = (__int128)w->corners[2 * i + 1] + x;
                     if (row >= 0 && row < image->rows && column >= 0 && column < image->columns) {
                         const int64_t pixel = (plane * image->rows + (int64_t)row) * image->columns + (int64_t)column;
-                        expect_pixel(j, file, &done, image->start + pixel * j->width);
+                        expect_pixel(j, &done, image->start + pixel * j->width);
                     } else {
                         memcpy(j->expected + done++ * j->wanted, &j->fill, (size_t)j->wanted);
                         outside = 1;
@@ -211,14 +210,14 @@ static void write_pixels(input *in, const job *j, uint8_t *file)
 {
     const int64_t words = (int64_t)in->left / j->width;
     const uint64_t seed = words > 0 ? 0 : take(in, 8);
-    for (int64_t i = 0; i < j->start; i++)
+    for (int64_t i = 0; i < j->file.start; i++)
         file[i] = (uint8_t)scramble((uint64_t)i);
-    for (int64_t i = 0; i * j->width < j->size - j->start; i++) {
+    for (int64_t i = 0; i * j->width < j->file.size - j->file.start; i++) {
         const uint64_t chance = scramble((uint64_t)i + seed);
         const uint8_t *word = words > 0 ? in->at + (int64_t)(chance % (uint64_t)words) * j->width : (uint8_t *)&chance;
-        memcpy(file + j->start + i * j->width, word, (size_t)j->width);
+        memcpy(file + j->file.start + i * j->width, word, (size_t)j->width);
         if (chance >> 60 == 0)
-            file[j->start + i * j->width] ^= (uint8_t)(chance >> 32);
+            file[j->file.start + i * j->width] ^= (uint8_t)(chance >> 32);
     }
 }
 
@@ -227,29 +226,21 @@ static void check_array(input *in, job *j)
     static arena memory_place, destination_place;
     const int at_end = (int)take_within(in, 0, 1), skip = (int)take_within(in, 0, 512);
     const int64_t cut = take_within(in, 0, 4);
-    const guarded memory = guard(&memory_place, (size_t)j->size, 0, 1);
+    const guarded memory = guard(&memory_place, (size_t)j->file.size, 0, 1);
 
     j->to = guard(&destination_place, (size_t)(j->elements * j->wanted), (size_t)skip, at_end);
     write_pixels(in, j, memory.start);
+    j->file.bytes = memory.start;
+    j->file.is_large = j->most == LARGE;
     j->expected = malloc((size_t)(j->elements * j->wanted) + 1);
     CHECK(j->expected);
     if (j->is_cutouts) {
-        expect_windows(j, memory.start);
+        expect_windows(j);
     } else {
-        expect_section(j, memory.start);
-        CHECK(tf_section_end(&j->section, j->width) == j->last_byte);
+        expect_section(j);
+        CHECK(tf_section_end(&j->section, j->width) == j->file.last_byte);
     }
-    const reading r = {.bytes = memory.start,
-                       .size = j->size,
-                       .start = j->start,
-                       .last_byte = j->last_byte,
-                       .is_large = j->most == LARGE,
-                       .is_image = 1,
-                       .job = j,
-                       .read = read_it,
-                       .check = check_it,
-                       .also = read_alone};
-    check_reading(&r, cut);
+    check_reading(&j->file, cut);
     free(j->expected);
 }
 
@@ -258,6 +249,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     input in = {data, size};
     job j;
     memset(&j, 0, sizeof j);
+    j.file = (reading){.may_be_warm = 1, .job = &j, .read = read_it, .check = check_it, .also = read_alone};
     j.is_cutouts = (int)take_within(&in, 0, 1);
     j.meaning = take_meaning(&in);
     j.conversion = conversion_for(&j.meaning);

@@ -13,6 +13,9 @@
 #define MOST_FIELDS 6
 /* of a list of them */
 #define MOST_ROWS 6000
+/* bytes of rows, where they are not to be many; of what is read, for each of them */
+#define SMALL ((int64_t)24 << 10)
+#define UNFOLDED 8
 
 /* What a filter asks of a field: that it is less than a constant, at most that or equal to it, or the other way round;
  * of a logical, that it is another. The answer is joined with that of the fields before it. */
@@ -27,9 +30,7 @@ typedef struct {
 
 typedef struct {
     int is_filter;
-    int64_t start, size; /* of the rows in the file; of the file */
-    int64_t last_byte;   /* the file is needed as far as here */
-    const uint8_t *file;
+    reading file;
     column columns[MOST_FIELDS];
     int count;
 
@@ -128,7 +129,7 @@ static void choose_rows(input *in, job *j, int64_t most)
     for (int i = 0; i < j->count; i++)
         width += tf_column_width(&j->fields[i]);
     const int64_t room = UNFOLDED * most / width + 1;
-    j->size = j->start + there * rows->row_bytes;
+    j->file.size = j->file.start + there * rows->row_bytes;
     const int how = (int)take_within(in, 0, 6);
     if (how < 3) {
         rows->first = how ? take_within(in, 0, there - 1) : 0;
@@ -149,28 +150,35 @@ static void choose_rows(input *in, job *j, int64_t most)
     }
 }
 
-static int64_t row_of(const job *j, int64_t i)
+static const uint8_t *row_at(const job *j, int64_t i)
 {
-    return j->rows.list ? j->rows.list[i] : j->rows.first + i * j->rows.step;
+    const tf_rows *rows = &j->rows;
+    const int64_t number = rows->list ? rows->list[i] : rows->first + i * rows->step;
+    return j->file.bytes + j->file.start + number * rows->row_bytes;
+}
+
+static void need_field(job *j, const uint8_t *row, const tf_field *field)
+{
+    const int64_t end = row - j->file.bytes + field->offset + tf_field_width(field);
+    if (field->count > 0 && end > j->file.last_byte)
+        j->file.last_byte = end;
 }
 
 static void expect_rows(job *j)
 {
     for (int k = 0; k < j->count; k++) {
-        column *c = &j->columns[k];
+        const column *c = &j->columns[k];
+        const element *e = &c->element;
         const tf_field *field = &j->fields[k];
         int64_t done = 0;
         for (int64_t i = 0; i < j->rows.count; i++) {
-            const int64_t offset = j->start + row_of(j, i) * j->rows.row_bytes + field->offset;
+            const uint8_t *row = row_at(j, i), *from = row + field->offset;
             for (int64_t n = 0; n < field->count; n++, done++) {
-                slow_element(&c->element, c->expected + done * c->element.wanted, j->file + offset, n,
-                             field->first_bit);
+                slow_element(e, c->expected + done * e->wanted, from, n, field->first_bit);
                 if (c->expected_nulls)
-                    c->expected_nulls[done] = (uint8_t)slow_is_null(&c->element, j->file + offset, n, field->null);
+                    c->expected_nulls[done] = (uint8_t)slow_is_null(e, from, n, field->null);
             }
-            const int64_t end = offset + stored_bytes(&c->element, field->count, field->first_bit);
-            if (field->count > 0 && end > j->last_byte)
-                j->last_byte = end;
+            need_field(j, row, field);
         }
     }
 }
@@ -300,7 +308,7 @@ static void choose_nulls(input *in, job *j)
 
 static void choose_tests(input *in, job *j)
 {
-    const int64_t there = (j->size - j->start) / j->rows.row_bytes;
+    const int64_t there = (j->file.size - j->file.start) / j->rows.row_bytes;
     j->first = (uint8_t)take_within(in, 0, 1);
     for (int i = 0; i < j->count; i++) {
         test *t = &j->tests[i];
@@ -311,7 +319,7 @@ static void choose_tests(input *in, job *j)
         t->joined = take_within(in, AND, XOR);
         t->constant_first = (int)take_within(in, 0, 1);
         /* most often there is a row that is equal to it */
-        t->constant = elements_of(j, i, j->file + j->start + row * j->rows.row_bytes);
+        t->constant = elements_of(j, i, j->file.bytes + j->file.start + row * j->rows.row_bytes);
         const uint64_t change = take_within(in, 0, 3) ? 0 : t->type == 'b' ? take(in, 1) % 2 : take(in, 8);
         t->length = tf_column_width(field);
         for (int64_t k = 0; k < least(t->length, 8); k++)
@@ -381,7 +389,9 @@ static void make_filter(input *in, job *j)
     j->filter.scratch_bytes = 4 * TF_FILTER_PIECE;
     CHECK(tf_filter_check(&j->filter) == 0);
 
-    j->keep = guard(&place, (size_t)j->rows.count, (size_t)take_within(in, 0, 200), (int)take_within(in, 0, 1));
+    const size_t skip = (size_t)take_within(in, 0, 200);
+    const int at_end = (int)take_within(in, 0, 1);
+    j->keep = guard(&place, (size_t)j->rows.count, skip, at_end);
     j->expected_keep = malloc((size_t)j->rows.count + 1);
     CHECK(j->expected_keep);
 }
@@ -389,13 +399,10 @@ static void make_filter(input *in, job *j)
 static void expect_passed(job *j)
 {
     for (int64_t i = 0; i < j->rows.count; i++) {
-        const int64_t row = j->start + row_of(j, i) * j->rows.row_bytes;
-        j->expected_keep[i] = (uint8_t)slow_passes(j, j->file + row);
-        for (int k = 0; k < j->count; k++) {
-            const int64_t end = row + j->fields[k].offset + tf_field_width(&j->fields[k]);
-            if (j->fields[k].count > 0 && end > j->last_byte)
-                j->last_byte = end;
-        }
+        const uint8_t *row = row_at(j, i);
+        j->expected_keep[i] = (uint8_t)slow_passes(j, row);
+        for (int k = 0; k < j->count; k++)
+            need_field(j, row, &j->fields[k]);
     }
 }
 
@@ -438,15 +445,16 @@ static void check_it(const void *argument, int done)
     const job *j = argument;
     if (j->is_filter)
         check_passed(j, done);
-    for (int i = 0; i < j->count && !j->is_filter; i++)
-        check_column(&j->columns[i], done);
+    else
+        for (int i = 0; i < j->count; i++)
+            check_column(&j->columns[i], done);
 }
 
 /* What is collected of the rows that pass, where there is room for some more, or not for all. */
 static void check_collecting(job *j, const tf_source *source, int threads)
 {
     const tf_rows *rows = &j->rows;
-    const uint64_t chance = scramble((uint64_t)j->size);
+    const uint64_t chance = scramble((uint64_t)j->file.size);
     const int64_t before = (int64_t)(chance % 3), low = (int64_t)(chance >> 8) % rows->row_bytes;
     tf_collection c = {.low = low, .used = before, .count = before};
     int64_t n = before;
@@ -463,8 +471,7 @@ static void check_collecting(job *j, const tf_source *source, int threads)
         if (!j->expected_keep[i])
             continue;
         CHECK(n < c.count && c.order[n] >= before && c.order[n] < c.room);
-        CHECK(memcmp(c.bytes + c.order[n++] * c.width, j->file + j->start + row_of(j, i) * rows->row_bytes + low,
-                     (size_t)c.width) == 0);
+        CHECK(memcmp(c.bytes + c.order[n++] * c.width, row_at(j, i) + low, (size_t)c.width) == 0);
     }
     CHECK(n == c.count);
     for (int k = 0; k < j->count; k++)
@@ -480,7 +487,7 @@ static void check_put_row(const job *j)
     for (int i = 0; i < j->count; i++)
         mark_column(&j->columns[i]);
     for (int64_t i = j->rows.count - 1; i >= 0; i--)
-        tf_put_row(j->file + j->start + row_of(j, i) * j->rows.row_bytes, j->fields, j->count, i);
+        tf_put_row(row_at(j, i), j->fields, j->count, i);
     check_it(j, 1);
 }
 
@@ -505,38 +512,29 @@ static const char *letters_of(const job *j, int i)
 
 static void write_rows(input *in, const job *j, uint8_t *file)
 {
-    write_words(in, file, j->size);
+    write_words(in, file, j->file.size);
     for (int k = 0; k < j->count; k++) {
         const char *letters = letters_of(j, k);
-        for (int64_t i = j->start; letters && i < j->size; i += j->rows.row_bytes)
+        for (int64_t i = j->file.start; letters && i < j->file.size; i += j->rows.row_bytes)
             for (int64_t n = 0; n < j->fields[k].count; n++)
                 file[i + j->fields[k].offset + n] = letter_at(letters, i + n);
     }
 }
 
-static void check_rows(input *in, job *j, int is_large)
+static void check_rows(input *in, job *j)
 {
     static arena place;
     const int64_t cut = take_within(in, 0, 4);
-    const guarded memory = guard(&place, (size_t)j->size, 0, 1);
+    const guarded memory = guard(&place, (size_t)j->file.size, 0, 1);
     write_rows(in, j, memory.start);
-    j->file = memory.start;
+    j->file.bytes = memory.start;
     if (j->is_filter) {
         make_filter(in, j);
         expect_passed(j);
     } else {
         expect_rows(j);
     }
-    const reading r = {.bytes = j->file,
-                       .size = j->size,
-                       .start = j->start,
-                       .last_byte = j->last_byte,
-                       .is_large = is_large,
-                       .job = j,
-                       .read = read_it,
-                       .check = check_it,
-                       .also = check_also};
-    check_reading(&r, cut);
+    check_reading(&j->file, cut);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -545,16 +543,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     input in = {data, size};
     memset(&j, 0, sizeof j);
     j.is_filter = (int)take_within(&in, 0, 1);
-    const int is_large = take_within(&in, 0, 31) == 31;
-    const int64_t most = is_large ? LARGE : SMALL;
-    j.rows.start = j.start = take_within(&in, 0, 3 * 2880);
+    j.file = (reading){.job = &j, .read = read_it, .check = check_it, .also = check_also};
+    j.file.is_large = take_within(&in, 0, 31) == 31;
+    const int64_t most = j.file.is_large ? LARGE : SMALL;
+    j.rows.start = j.file.start = take_within(&in, 0, 3 * 2880);
     choose_fields(&in, &j, most);
     choose_rows(&in, &j, most);
     if (j.is_filter)
         choose_nulls(&in, &j);
     else
         make_columns(&in, &j);
-    check_rows(&in, &j, is_large);
+    check_rows(&in, &j);
     for (int i = 0; i < MOST_FIELDS; i++) {
         free_column(&j.columns[i]);
         free(j.tests[i].constant);

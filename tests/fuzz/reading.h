@@ -15,7 +15,7 @@ typedef struct {
     int64_t start;     /* of the data */
     int64_t last_byte; /* the file is needed as far as here */
     int is_large;      /* one variant is enough */
-    int is_image;      /* which may be read from a warm mapping */
+    int may_be_warm;   /* the mapping */
     void *job;
     /* to a destination that is marked before */
     tf_outcome (*read)(void *job, const tf_source *source, int threads);

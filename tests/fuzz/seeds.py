@@ -12,6 +12,7 @@ import random
 import struct
 import sys
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 CARD, BLOCK = 80, 2880
@@ -153,21 +154,27 @@ def image_inputs() -> list[bytes]:
     return inputs
 
 
-def rows_and_heaps(is_heap: bool) -> list[bytes]:
-    """Rows and filters, or heaps, small and large, of every kind of element; the rest as it falls."""
-    chance = random.Random(3)
+def elements(chance: random.Random, before: Callable[[], bytes]) -> list[bytes]:
+    """Small and large, of every kind of element, which follows the size, the start and what is `before`."""
     inputs = []
-    for job in range(1 if is_heap else 2):
-        for size in (0, 0, 31):
-            for kind in range(4):
-                for bitpix in range(6):
-                    start = chance.randrange(8640)
-                    head = bytes([size, start >> 8, start & 255])
-                    if not is_heap:
-                        head = bytes([job]) + head + bytes([chance.randrange(7), chance.randrange(32)])
-                    head += bytes([kind, bitpix])
-                    inputs.append(head + chance.randbytes(chance.choice([60, 200, 600])))
+    for size in (0, 0, 31):
+        for kind in range(4):
+            for bitpix in range(6):
+                start = chance.randrange(8640).to_bytes(2, "big")
+                head = bytes([size]) + start + before() + bytes([kind, bitpix])
+                inputs.append(head + chance.randbytes(chance.choice([60, 200, 600])))
     return inputs
+
+
+def heap_inputs() -> list[bytes]:
+    return elements(random.Random(7), bytes)
+
+
+def table_inputs() -> list[bytes]:
+    """Rows, then rows that pass a filter; the size of the first field as it falls."""
+    chance = random.Random(3)
+    inputs = [elements(chance, lambda: bytes([chance.randrange(7), chance.randrange(32)])) for _ in range(2)]
+    return [bytes([job]) + each for job in range(2) for each in inputs[job]]
 
 
 def rice_stream(chance: random.Random, width: int, count: int, splits: list[int]) -> bytes:
@@ -191,7 +198,8 @@ def rice_ends() -> list[bytes]:
     inputs = []
     for units in (1, 2, 3):
         bits = "0" * 32 + f"{25:05b}" + 16 * units * ("0" * 31 + "1" + "0" * 24)
-        whole = int("1" + bits + "000", 2).to_bytes(len(bits) // 8 + 2, "big")[1:]
+        bits += "0" * (-len(bits) % 8)
+        whole = int(bits, 2).to_bytes(len(bits) // 8, "big")
         streams = [whole[: len(whole) - i] for i in range(16)]
         sizes = b"".join(len(stream).to_bytes(2, "big") for stream in streams[:-1])
         inputs.append(bytes([0, 2, 63, 0, 16 * units, 15]) + sizes + b"".join(streams))
@@ -456,8 +464,8 @@ def main() -> None:
         "header": header_inputs(),
         "image": image_inputs(),
         "files": file_inputs(),
-        "table": rows_and_heaps(False),
-        "heap": rows_and_heaps(True),
+        "table": table_inputs(),
+        "heap": heap_inputs(),
         "rice": rice_inputs() + rice_ends(),
         "deflate": deflate_inputs(),
         "gzip_parts": gzip_parts_inputs(),

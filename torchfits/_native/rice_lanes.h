@@ -17,7 +17,7 @@ typedef struct {
     uint64_t field[LANES];
     uint32_t last[LANES];
     uint8_t *to[LANES];
-    uint8_t tails[LANES][2 * REACH];
+    uint8_t tails[LANES][2 * REACH]; /* less than a reach is left of a stream, and may be looked beyond by one */
     __m512i numbers[UNIT];
 } lanes;
 
