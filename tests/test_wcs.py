@@ -434,7 +434,35 @@ def test_tables_of_coordinates(tmp_path):
             WCS(header)
 
 
-@pytest.mark.parametrize("index", [[1.0, 3.0, 2.0], [2.0, 2.0, 2.0], [1.0, np.nan, 3.0]])
+@pytest.mark.parametrize(
+    ("values", "index", "none"),
+    [
+        ([1.0, 2.0, 5.0, 5.0, 6.0], [1.0, 2.0, 2.0, 3.0, 4.0], [5.0]),  # a jump, then a cell of no length
+        ([6.0, 5.0, 5.0, 2.0, 1.0], [4.0, 2.0, 2.0, 1.0, 0.0], []),  # the cell before it has 5 as well
+        ([-1.5e308, 1.5e308, 1.6e308], [1.0, 2.0, 3.0], [1e308]),  # one whose length overflows
+        ([1.0, -np.inf, 3.0], [1.0, 2.0, 3.0], [1.25, 1.9, 2.5]),
+    ],
+)
+def test_cells_of_no_length(tmp_path, values, index, none):
+    """wcslib takes such a quotient, NaN, for a place in the index."""
+    tab_file(tmp_path / "a.fits", values, index)
+    asked = [1.0, 1.25, 1.9, 2.5, 5.0, 5.25, 5.75, 7.0, 1e308]
+    world = torch.tensor([[3.0, value] for value in asked], dtype=torch.float64)
+    with torchfits.open(tmp_path / "a.fits") as file, fits.open(tmp_path / "a.fits") as hdus:
+        wcs, right = file[0].wcs, astropy_wcs(hdus[0].header, hdus)
+        pixels = wcs.world_to_pixel(world)
+    for point, pixel in zip(world, pixels, strict=True):
+        if point[1] in none:
+            assert pixel.isnan().tolist() == [False, True]
+        else:  # astropy's wcslib has the same fault
+            found = right.wcs.s2p(point[None].numpy(), 0)
+            expected = found["pixcrd"][0] if found["stat"][0] == 0 else [3.0 - 1, np.nan]
+            assert np.allclose(pixel, expected, equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    "index", [[1.0, 3.0, 2.0], [2.0, 2.0, 2.0], [1.0, np.nan, 3.0], [-1.5e308, 1.5e308, 1.6e308]]
+)
 def test_indices_that_are_none(tmp_path, index):
     tab_file(tmp_path / "a.fits", [1e-7, 3e-7, 4e-7], index)
     with torchfits.open(tmp_path / "a.fits") as file, pytest.raises(FitsFormatError, match="rises nor falls"):

@@ -38,8 +38,11 @@ static int give_arrays(struct wcsprm *wcs, input *in)
         }
         CHECK(size > 0);
         *w->arrayp = malloc(size * sizeof(double));
-        for (size_t i = 0; i < size; i++)
-            (*w->arrayp)[i] = take(in, 1) == 255 ? NAN : (double)i + (double)take_within(in, 0, 3);
+        for (size_t i = 0; i < size; i++) {
+            static const double odd[] = {NAN, INFINITY, -INFINITY, 1.7e308, -1.7e308};
+            const uint64_t what = take(in, 1);
+            (*w->arrayp)[i] = what > 250 ? odd[what - 251] : (double)i + (double)take_within(in, 0, 3);
+        }
     }
     return 1;
 }
@@ -90,7 +93,7 @@ static void use(struct wcsprm *wcs, uint64_t seed)
         memset(&copy, 0, sizeof copy);
         if (tf_wcs_copy(wcs, &copy) == 0) {
             check_points(&copy, NULL, seed);
-            wcsfree(&copy);
+            tf_wcs_free(&copy);
         }
     }
     wcshdo(WCSHDO_safe | WCSHDO_P17, wcs, &count, &cards);

@@ -254,12 +254,12 @@ static int check_reference(const struct wcsprm *wcs, char why[TF_WHY])
     return TF_WCS_DONE;
 }
 
-/* Whether an index rises or falls, with steps that may be none, from one number to another. */
+/* Whether an index rises or falls, with steps that may be none, from one number to another. wcslib divides by steps. */
 static int is_monotonic(const double *index, int n)
 {
     int rises = 0, falls = 0;
     for (int i = 0; i < n; i++) {
-        if (!isfinite(index[i]))
+        if (!isfinite(index[i]) || (i > 0 && !isfinite(index[i] - index[i - 1])))
             return 0;
         rises |= i > 0 && index[i] > index[i - 1];
         falls |= i > 0 && index[i] < index[i - 1];

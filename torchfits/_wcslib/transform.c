@@ -3,6 +3,7 @@
 #include <float.h>
 #include <math.h>
 #include <string.h>
+#include <tab.h>
 
 #include "_native/parallel.h"
 #include "cards.h"
@@ -76,6 +77,40 @@ static void set_aside(const struct wcsprm *wcs, int to_world, double *points, in
     }
 }
 
+/* tabs2x of wcslib 7.12 divides by the length of a cell, also where that is 0 or overflows, and takes NaN for a place
+ * in the index. */
+static int is_odd_cell(const struct tabprm *tab, int i)
+{
+    const double length = tab->coord[i + 1] - tab->coord[i];
+    return tab->index[0][i] != tab->index[0][i + 1] && (length == 0 || !isfinite(length));
+}
+
+/* Whether it comes to that: the first cell that has the coordinate counts. */
+static int is_in_odd_cell(const struct tabprm *tab, double world)
+{
+    const double *c = tab->coord;
+    for (int i = 0; world != c[0] && i < tab->K[0] - 1; i++)
+        if (((c[i] <= world && world <= c[i + 1]) || (c[i] >= world && world >= c[i + 1])) &&
+            tab->index[0][i] != tab->index[0][i + 1])
+            return isnan((world - c[i]) / (c[i + 1] - c[i]));
+    return 0;
+}
+
+/* Such points are replaced by the first coordinate, of which wcslib asks no cell. */
+static void set_odd_cells_aside(const struct tabprm *tab, int naxis, double *points, int n, int *aside)
+{
+    int odd = 0;
+    for (int i = 0; tab->M == 1 && tab->index[0] && i < tab->K[0] - 1; i++)
+        odd |= is_odd_cell(tab, i);
+    for (int k = 0; odd && k < n; k++) {
+        double *world = points + k * naxis + tab->map[0];
+        if (is_in_odd_cell(tab, *world)) {
+            aside[k] |= (int)(1u << tab->map[0]);
+            *world = tab->coord[0];
+        }
+    }
+}
+
 static void by_wcslib(struct wcsprm *wcs, int to_world, double *points, int n, scratch *s)
 {
     const int naxis = wcs->naxis;
@@ -103,6 +138,8 @@ static void carefully(struct wcsprm *wcs, int to_world, double *points, int n, s
 {
     if (wcs->ntab)
         set_aside(wcs, to_world, points, n, s->aside);
+    for (int i = 0; i < wcs->ntab && !to_world; i++)
+        set_odd_cells_aside(wcs->tab + i, wcs->naxis, points, n, s->aside);
     by_wcslib(wcs, to_world, points, n, s);
     if (wcs->ntab)
         forget_invalid(points, wcs->naxis, s->aside, n);
