@@ -16,7 +16,7 @@
 
 typedef struct {
     reading file;
-    column column;       /* all arrays */
+    column column; /* all arrays */
     tf_heap heap;
     int64_t arrays, descriptors[2 * MOST_ARRAYS], ends[MOST_ARRAYS + 1];
 } job;

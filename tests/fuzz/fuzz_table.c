@@ -150,11 +150,16 @@ static void choose_rows(input *in, job *j, int64_t most)
     }
 }
 
+static const uint8_t *row_of_table(const job *j, int64_t number)
+{
+    return j->file.bytes + j->file.start + number * j->rows.row_bytes;
+}
+
+/* The i-th of those that are read. */
 static const uint8_t *row_at(const job *j, int64_t i)
 {
     const tf_rows *rows = &j->rows;
-    const int64_t number = rows->list ? rows->list[i] : rows->first + i * rows->step;
-    return j->file.bytes + j->file.start + number * rows->row_bytes;
+    return row_of_table(j, rows->list ? rows->list[i] : rows->first + i * rows->step);
 }
 
 static void need_field(job *j, const uint8_t *row, const tf_field *field)
@@ -319,7 +324,7 @@ static void choose_tests(input *in, job *j)
         t->joined = take_within(in, AND, XOR);
         t->constant_first = (int)take_within(in, 0, 1);
         /* most often there is a row that is equal to it */
-        t->constant = elements_of(j, i, j->file.bytes + j->file.start + row * j->rows.row_bytes);
+        t->constant = elements_of(j, i, row_of_table(j, row));
         const uint64_t change = take_within(in, 0, 3) ? 0 : t->type == 'b' ? take(in, 1) % 2 : take(in, 8);
         t->length = tf_column_width(field);
         for (int64_t k = 0; k < least(t->length, 8); k++)
